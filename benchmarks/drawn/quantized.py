@@ -1,8 +1,9 @@
-"""Weights as int8 and int4, keys and values as int8: bytes, scene-GenEval, share of other bits, seconds per picture.
+"""Weights as int8, int4 and float8, keys and values as int8: bytes, scene-GenEval, other bits, seconds per picture.
 
     python -m benchmarks.drawn.quantized runs/demo
 
-It also prints the bytes of the published 2B and 8B layouts, whose tensors are not made.
+Products in float8 are emulated here. It also prints the bytes of the published 2B and 8B layouts, whose tensors are not
+made.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from infinity.presets import transformer_preset
 from infinity.transformer import Transformer
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products, weight_bytes
+from infinity.transformer.quantized import WEIGHT_FORMS, WeightForm, quantize_products, weight_bytes
 
-_ARMS: tuple[tuple[Quantization | None, CacheForm | None], ...] = (
-    (None, None), ("int8", None), ("int4", None), (None, "int8"), ("int4", "int8"),
+_ARMS: tuple[tuple[WeightForm | None, CacheForm | None], ...] = (
+    (None, None), ("int8", None), ("int4", None), ("float8", None), (None, "int8"), ("int4", "int8"),
 )  # fmt: skip
 """Forms of the weights and of the cache."""
 _LAYOUTS = ("2B-released", "8B-released")
 
 
-def layout_gb(name: str, kind: Quantization | None) -> float:
+def layout_gb(name: str, kind: WeightForm | None) -> float:
     """Return the 10⁹ bytes of a published transformer's weights; without a kind, of its blocks in bfloat16."""
     with torch.device("meta"):
         transformer = Transformer(transformer_preset(name))
@@ -72,7 +73,9 @@ def main() -> None:
     verdicts = SceneVerdicts(given.per_task)
     plain: list[PipelineResult] = []
     for kind, cache in _ARMS:
-        pipe = InfinityPipeline.from_pretrained(given.model, device="cpu", quantize=kind, cache=cache)
+        pipe = InfinityPipeline.from_pretrained(given.model, device="cpu", cache=cache)
+        if kind is not None:
+            quantize_products(pipe.pipeline.transformer, kind)
         results, seconds = draw_all(pipe, verdicts.captions, sampling, given.count)
         plain = plain or results
         judged = [
@@ -90,7 +93,7 @@ def main() -> None:
             flush=True,
         )
     for name in _LAYOUTS:
-        sizes = ", ".join(f"{kind or 'bfloat16'} {layout_gb(name, kind):.2f} GB" for kind in (None, *QUANTIZATIONS))
+        sizes = ", ".join(f"{kind or 'bfloat16'} {layout_gb(name, kind):.2f} GB" for kind in (None, *WEIGHT_FORMS))
         print(f"{name}, transformer alone: {sizes}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import transformer_preset
@@ -10,6 +10,7 @@ from infinity.recipes.paper_transformer import PAPER_STAGES, TransformerInputs, 
 from infinity.scales import Resolution, Size
 from infinity.text import BuiltinTextConfig
 from infinity.training.transformer.adapters import AdapterConfig
+from infinity.transformer.quantized import WeightForm
 
 TEXT_TOKENS = 128
 TOKENIZERS = {"2B-released": "d32", "8B-released": "d56-folded"}
@@ -28,6 +29,8 @@ class Case:
         size: Class of the pictures.
         pictures: Pictures per pass or step.
         compiled: Whether blocks are compiled.
+        graphs: Whether scales are captured as CUDA graphs.
+        quantized: Form of the blocks' weights; None for floating point.
         bfloat16: Whether products are bfloat16.
         guidance_off: Number of last scales without guidance.
         spec: Training of the groups "train" and "save"; None for the others.
@@ -39,6 +42,8 @@ class Case:
     size: Size
     pictures: int
     compiled: bool = False
+    graphs: bool = False
+    quantized: WeightForm | None = None
     bfloat16: bool = True
     guidance_off: int = 0
     spec: TrainTransformerSpec | None = field(default=None, repr=False)
@@ -64,6 +69,12 @@ def cases(model: str = "2B-released", size: Size = "1024", larger: str | None = 
     """
     drawing = [_picture(model, size, 1), _picture(model, size, 1, compiled=True), _picture(model, size, 8)]
     more = [_picture(model, size, 1, guidance_off=2), _picture(model, size, 4)]
+    compiled = drawing[1]
+    more += [
+        replace(drawing[0], name=f"{drawing[0].name}-graphs", graphs=True),
+        replace(compiled, name=f"{compiled.name}-graphs", graphs=True),
+        replace(compiled, name=f"{compiled.name}-float8", quantized="float8"),
+    ]
     if larger is not None:
         more.append(_picture(larger, size, 1))
     train = _training(model, size)

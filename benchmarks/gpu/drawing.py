@@ -14,12 +14,14 @@ from benchmarks.gpu.cases import TEXT_TOKENS, Case
 from benchmarks.gpu.clock import Clock
 from infinity.generation import Conditions, SamplingConfig, sample_bits, to_uint8
 from infinity.generation.compiled import compile_for_drawing
+from infinity.generation.graphs import capture_scales
 from infinity.presets import tokenizer_preset, transformer_preset
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.text import TextCondition
 from infinity.tokenizer import Tokenizer
 from infinity.transformer import Transformer
 from infinity.transformer.precision import store_products_as
+from infinity.transformer.quantized import quantize_products
 
 LATE_SCALES = 4
 """Number of last scales that are timed apart: 9 to 12 of thirteen."""
@@ -36,10 +38,14 @@ def _transformer(case: Case, device: torch.device) -> Transformer:
     with torch.device(device):
         transformer = Transformer(transformer_preset(case.model))
     transformer.init_weights(torch.Generator(device).manual_seed(0))
+    if case.quantized is not None:
+        quantize_products(transformer, case.quantized)
     if case.bfloat16:
         store_products_as(transformer, torch.bfloat16)
     if case.compiled:
         compile_for_drawing(transformer)
+    if case.graphs:
+        capture_scales(transformer)
     return transformer.eval()
 
 

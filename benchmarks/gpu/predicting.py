@@ -108,7 +108,7 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
         kept = 0 if compiled is None else config.depth * compiled["kept"]  # beside what blocks without a compiler keep
         return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": (full["peak"] + kept) / 1e9}
     loop = full["coarse"], _minus(full["loop"], full["coarse"])
-    coarse, late = (seconds_of(each, left) for each in loop)
+    coarse, late = (seconds_of(each, left, graphed=case.graphs) for each in loop)
     decoder = seconds_of(_minus(full, full["loop"]))
     return {
         "seconds": coarse + late + decoder,
@@ -217,5 +217,5 @@ def _is_predictable(case: Case) -> bool:
     if case.group not in SCENARIOS:
         return True
     if case.group == "picture":
-        return case.pictures == 1
+        return case.pictures == 1 and case.quantized is None  # the phantom card has no float8
     return case.name in ("1024", "1024-compiled")

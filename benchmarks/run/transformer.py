@@ -15,6 +15,7 @@ from infinity.text import TextCondition
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.loss import bitwise_cross_entropy
+from infinity.transformer.precision import store_products_as
 
 CONFIG = TransformerConfig(
     width=256, num_heads=4, depth=8, num_bits=32, text_channels=512, drop_path=0.0, condition_drop=0.0
@@ -62,8 +63,13 @@ def prepare_training(schedule: ScaleSchedule) -> Callable[[], object]:
 
 
 def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
-    """Prepare a run that samples the bits of one picture and the sum of their codes; the decoder is timed apart."""
+    """Prepare a run that samples the bits of one picture and the sum of their codes; the decoder is timed apart.
+
+    Under autocast to bfloat16 the weights are stored in it, as a pipeline in bfloat16 does.
+    """
     model = random_model().eval()
+    if torch.is_autocast_enabled("cpu"):
+        store_products_as(model, torch.get_autocast_dtype("cpu"))
     conditions = Conditions(random_text(1), [torch.Generator().manual_seed(0)])
     # The decoder is not used: the smallest networks around the codes will do.
     tokenizer = Tokenizer(

@@ -5,30 +5,23 @@ The unconditional branch of classifier-free guidance (CFG) runs as a second half
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.graphs import graphs_of
 from infinity.generation.pruning import PrunedScales
-from infinity.generation.sampling import (
-    SamplingConfig,
-    draw_bits,
-    draw_codes,
-    mix_guided,
-    picture_generator,
-    uniform_numbers,
-)
+from infinity.generation.sampling import SamplingConfig, picture_generator, uniform_numbers
+from infinity.generation.scale_loop import SamplingPlan, ScaleLoop, ScaleStep
 from infinity.generation.steering import NOTHING, ScaleDone, Steering
-from infinity.generation.watermark.pattern import leaning
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
-from infinity.transformer import Decoding, Transformer
-from infinity.transformer.loss import likeliest_bits
+from infinity.transformer import Transformer
 
 OnProgress = Callable[[float], None]
 """Progress callback: the fraction of the work done, from 0 to 1."""
@@ -224,118 +217,59 @@ def sample_bits(
     """
     _check(transformer, tokenizer)
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
-    plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
-    size, negative = conditions.text.batch_size, conditions.negative
+    plan = SamplingPlan.of(sampling, schedule, transformer.config.depth)
+    size = conditions.text.batch_size
     shared = 0 if keep_logits or sampling.pruned else steering.shared_scales
     begun = conditions.first() if shared else conditions
-    loop, pruned = tokenizer.start_loop(schedule, begun.text.batch_size), PrunedScales(sampling.pruned, schedule)
-    decoding = transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule)
-    uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
-    offsets = steering.offsets(schedule, transformer.config.num_bits, transformer.start.device)
-    bits, are_numbers = list[Tensor](), list[Tensor]()
-    kept: list[tuple[Tensor, Tensor]] = []
-    for k, (rows, columns) in enumerate(schedule.grids):
-        if k == shared > 0:
-            loop.repeat(size)
-            decoding = decoding.repeat(size)
-        inputs = loop.next_input(k - 1) if k > 0 else None
-        if k == plan.num_doubled and k > 0:
-            decoding = decoding.first(len(loop.total_BCHW))
-        if steering.later is not None and k == steering.later.scale:
-            doubled = plan.doubled(transformer, steering.later.text, negative, k)
-            decoding = replace(decoding, caption=transformer.read(doubled))
-        head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
-        are_numbers.append(logits.isfinite().all())
-        led = logits if offsets is None else leaning(logits, offsets[schedule.spans[k]])
-        chosen = _choose(led, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
-        bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
-        loop.add(bits[-1])
-        kept += [(head, logits)] if keep_logits else []
+    loop = ScaleLoop(
+        transformer=transformer,
+        plan=plan,
+        sampling=sampling,
+        decoding=transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule),
+        running=tokenizer.start_loop(schedule, begun.text.batch_size),
+        uniform=None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule),
+        offsets=steering.offsets(schedule, transformer.config.num_bits, transformer.start.device),
+        steering=steering,
+        pruned=PrunedScales(sampling.pruned, schedule) if sampling.pruned else None,
+    )
+
+    def passed(k: int, total_BCHW: Tensor) -> None:
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
         if steering.on_scale is not None:
-            steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW.expand(size, -1, -1, -1)))
-    _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
-    labels = BitLabels.from_scales(schedule, [each.expand(size, -1, -1, -1) for each in bits])
-    return SampledBits.of(labels, loop.total_BCHW, kept)
+            steering.on_scale(ScaleDone(k, schedule.num_scales, total_BCHW.expand(size, -1, -1, -1)))
+
+    graphs = None if keep_logits or sampling.pruned or not steering.is_plain else graphs_of(transformer)
+    results = None if graphs is None else graphs.run(loop, passed)
+    kept: list[tuple[Tensor, Tensor]] = []
+    if results is None:
+        results = []
+        for k, step in enumerate(_steps(loop, conditions, shared)):
+            results.append((step.bits, step.is_finite))
+            kept += [(step.head, step.logits)] if keep_logits else []
+            passed(k, loop.running.total_BCHW)
+    _check_numbers([is_finite for _, is_finite in results])  # at the end, so that the CPU waits for the GPU only once
+    labels = BitLabels.from_scales(schedule, [bits.expand(size, -1, -1, -1) for bits, _ in results])
+    return SampledBits.of(labels, loop.running.total_BCHW, kept)
 
 
-@dataclass(frozen=True, slots=True)
-class _SamplingPlan:
-    """Classifier-free guidance and temperature of every scale, for one model."""
-
-    guidance: tuple[float, ...]
-    temperature: tuple[float, ...]
-    guide_logits: bool
-    guided_blocks: frozenset[int]
-
-    @classmethod
-    def of(cls, sampling: SamplingConfig, schedule: ScaleSchedule, depth: int) -> _SamplingPlan:
-        return cls(
-            sampling.guidance_at(schedule),
-            sampling.temperature_at(schedule),
-            sampling.guide_logits,
-            sampling.guided_block_numbers(depth),
-        )
-
-    @property
-    def num_doubled(self) -> int:
-        """Number of leading scales that run the unconditional half too: up to the last with guidance.
-
-        Earlier scales without guidance run it as well, since later ones need its cache.
-        """
-        return max((k + 1 for k, factor in enumerate(self.guidance) if factor != 1.0), default=0)
-
-    @property
-    def is_doubled(self) -> bool:
-        """Whether any scale needs the unconditional half."""
-        return self.num_doubled > 0
-
-    def doubled(
-        self, transformer: Transformer, text: TextCondition, negative: TextCondition | None, k: int
-    ) -> TextCondition:
-        """Return captions with their unconditional half, if guidance needs it at scale k or later."""
-        if k >= self.num_doubled:
-            return text
-        return text.concat(transformer.unconditional(text) if negative is None else negative)
-
-    def logits(
-        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None, pruned: PrunedScales
-    ) -> tuple[Tensor, Tensor]:
-        """Return the head's logits at scale k, and these logits after temperature and guidance."""
-        factor = self.guidance[k]
-        is_guided, is_doubled = factor != 1.0, k < self.num_doubled
-
-        def mix(block: int, x: Tensor) -> Tensor:
-            return mix_guided(x, factor).repeat(2, 1, 1) if block in self.guided_blocks else x
-
-        if inputs is not None and is_doubled:
-            inputs = inputs.repeat(2, 1, 1)
-        mixing = mix if is_guided and self.guided_blocks else None
-        chosen = pruned.choose(k, inputs)
-        hidden = transformer.decode_scale(decoding, k, inputs, mixing, chosen)
-        hidden = pruned.complete(k, hidden, chosen)
-        pooled = decoding.caption.pooled_BD
-        if is_doubled and not (is_guided and self.guide_logits):
-            hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]
-        head = transformer.logits(hidden, pooled)
-        logits = head * (1 / self.temperature[k])
-        return head, mix_guided(logits, factor) if is_guided and self.guide_logits else logits
+def _steps(loop: ScaleLoop, conditions: Conditions, shared: int) -> Iterator[ScaleStep]:
+    """Run scale after scale; the first ``shared`` for one picture, all later ones for each."""
+    later = loop.steering.later
+    for k in range(loop.schedule.num_scales):
+        if k == shared > 0:
+            loop.running.repeat(conditions.text.batch_size)
+            loop.decoding = loop.decoding.repeat(conditions.text.batch_size)
+        if later is not None and k == later.scale:
+            doubled = loop.plan.doubled(loop.transformer, later.text, conditions.negative, k)
+            loop.decoding = replace(loop.decoding, caption=loop.transformer.read(doubled))
+        yield loop.advance(k)
 
 
 def _uniform_numbers(transformer: Transformer, conditions: Conditions, schedule: ScaleSchedule) -> Tensor:
     config = transformer.config
     per_token = (config.num_bits,) if config.head == "bitwise" else ()
     return uniform_numbers(schedule, conditions.generators, per_token, transformer.start.device)
-
-
-def _choose(
-    logits: Tensor, sampling: SamplingConfig, uniform: Tensor | None, span: slice, num_bits: int
-) -> Bool[Tensor, "B M C"]:
-    if uniform is None:
-        return likeliest_bits(logits, num_bits)
-    draw = draw_bits if logits.ndim == 4 else draw_codes
-    return draw(logits.float(), uniform[: len(logits), span], sampling.nucleus)
 
 
 def _check_numbers(are_numbers: Sequence[Tensor]) -> None:

@@ -31,7 +31,8 @@ from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import Quantization
+from infinity.transformer.float8 import check_float8
+from infinity.transformer.quantized import WeightForm
 
 
 class InfinityPipeline(Editor):
@@ -57,7 +58,8 @@ class InfinityPipeline(Editor):
         dtype: Dtype | torch.dtype = "auto",
         revision: str | None = None,
         compiled: bool = False,
-        quantize: Quantization | None = None,
+        graphs: bool = False,
+        quantize: WeightForm | None = None,
         cache: CacheForm | None = None,
         watermark: BitWatermark | None = None,
     ) -> Self:
@@ -71,7 +73,10 @@ class InfinityPipeline(Editor):
                 float32 on a CPU.
             compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
             revision: Branch, tag or commit of a hub's repository.
-            quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters.
+            graphs: Whether each scale is captured as a CUDA graph, once two batches of one form were drawn; the memory
+                of such a form stays taken.
+            quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters. "float8"
+                computes their products in 8 bits, on a GPU of compute capability 8.9 or newer; no adapters either.
             cache: "int8" stores keys and values of earlier scales in 8 bits each: less memory per picture.
             watermark: Watermark of all pictures; None for none.
 
@@ -84,7 +89,13 @@ class InfinityPipeline(Editor):
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
         pipeline = Pipeline.load(
-            folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize, cache=cache
+            folder,
+            device or best_device(),
+            bfloat16=bfloat16,
+            compiled=compiled,
+            graphs=graphs,
+            quantized=quantize,
+            cache=cache,
         )
         pipe = cls(pipeline, folder)
         pipe.watermark = watermark
@@ -96,9 +107,11 @@ class InfinityPipeline(Editor):
         The text encoder stays where it was loaded; its features are moved.
 
         Raises:
-            ValueError: This machine has no such device.
+            ValueError: This machine has no such device, or the device no float8.
         """
         name = check_device(str(device))
+        if self.pipeline.quantized == "float8":
+            check_float8(torch.device(name))
         with self._changing("device"):
             loaded = self._stack.loaded
             self._stack.set([])

@@ -16,6 +16,7 @@ from infinity.config import Config
 from infinity.generation.compiled import compile_for_drawing
 from infinity.generation.device import check_device
 from infinity.generation.generate import Generated, OnProgress
+from infinity.generation.graphs import capture_scales
 from infinity.generation.passes import generate_in_passes
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
@@ -26,8 +27,9 @@ from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.cache import CacheForm, check_cache_form
+from infinity.transformer.float8 import check_float8
 from infinity.transformer.precision import check_bfloat16, store_products_as
-from infinity.transformer.quantized import Quantization, quantize_products
+from infinity.transformer.quantized import WeightForm, quantize_products
 
 KIND = "transformer"
 TOKENIZER_KIND = "tokenizer"
@@ -117,7 +119,7 @@ class Pipeline:
         text_encoder: Frozen text encoder.
         digest: Digest of the model folder; empty where there is none.
         bfloat16: Whether matrix products and convolutions are bfloat16; float32 otherwise.
-        quantized: Form of the blocks' stored weights; None for floating point.
+        quantized: Form of the blocks' weights; None for plain floating point.
         cache: Form of the cached keys and values; None for floating point.
     """
 
@@ -127,7 +129,7 @@ class Pipeline:
     text_encoder: TextEncoder
     digest: str = ""
     bfloat16: bool = False
-    quantized: Quantization | None = None
+    quantized: WeightForm | None = None
     cache: CacheForm | None = None
 
     @classmethod
@@ -138,7 +140,8 @@ class Pipeline:
         *,
         bfloat16: bool | None = None,
         compiled: bool = False,
-        quantized: Quantization | None = None,
+        graphs: bool = False,
+        quantized: WeightForm | None = None,
         cache: CacheForm | None = None,
     ) -> Self:
         """Load a model folder.
@@ -149,18 +152,22 @@ class Pipeline:
             bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
                 no on a CPU.
             compiled: Whether blocks are compiled; the first picture then takes minutes.
-            quantized: Form in which the blocks' weights are stored, "int8" or "int4"; None is floating point.
+            graphs: Whether scales are captured as CUDA graphs (``infinity.generation.graphs``).
+            quantized: Form in which the blocks' weights are stored, "int8" or "int4"; or "float8", in which their
+                products are computed as well. None is plain floating point.
             cache: Form in which keys and values of earlier scales are stored, "int8"; None is floating point.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
             ValueError: The transformer was trained with another tokenizer or text encoder, or this machine does not
-                have the device, or only emulates bfloat16.
+                have the device, or only emulates bfloat16 or float8.
         """
         check_device(device)
         in_bfloat16 = torch.device(device).type == "cuda" if bfloat16 is None else bfloat16
         if in_bfloat16:
             check_bfloat16(torch.device(device))
+        if quantized == "float8":
+            check_float8(torch.device(device))
         model = load_checkpoint(model_uri, kind=KIND)
         is_smaller = quantized is not None or in_bfloat16  # then float32 weights stay in the file until their turn
         config, transformer = _transformer_of(model, is_shared=is_smaller)
@@ -189,6 +196,8 @@ class Pipeline:
         models = transformer.to(device), tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)
+        if graphs:
+            capture_scales(transformer)
         return cls(config, *models, model.digest, in_bfloat16, quantized, cache)
 
     def autocast(self) -> torch.autocast:

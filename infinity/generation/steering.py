@@ -123,6 +123,11 @@ class Steering:
         is_shared = self.kept is not None and self.later is None and self.kept.labels.batch_size > 1
         return self.kept.shared if self.kept is not None and is_shared else 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but callbacks steers the batch."""
+        return self.kept is None and self.later is None and self.watermark is None
+
     def offsets(self, schedule: ScaleSchedule, num_bits: int, device: torch.device) -> Float[Tensor, "L C"] | None:
         """Return what the watermark adds to the logit of a 1 of every bit; None without a watermark."""
         return None if self.watermark is None else self.watermark.offsets(schedule, num_bits).to(device)

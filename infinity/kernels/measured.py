@@ -118,6 +118,19 @@ def _feed_forward() -> Callable[[], Tensor]:
     return lambda: feed_forward(x, expand, contract).sum()
 
 
+def _drawing_products() -> Callable[[], Tensor]:
+    from infinity.kernels.drawing_products import drawn
+
+    layer, x = nn.Linear(256, 1024), torch.randn(2, 256, 256)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            total = drawn(x, layer, gelu=True).sum()
+        return total.requires_grad_()  # what is timed here has no backward pass
+
+    return forward
+
+
 def _recomputation() -> Callable[[], Tensor]:
     from infinity.kernels.recomputation import again_if_it_saves, run
 
@@ -157,6 +170,7 @@ def _upsample() -> Callable[[], Tensor]:
 
 
 _CASES: Mapping[Kernel, Callable[[], Callable[[], Tensor]]] = {
+    "drawing_products": _drawing_products,
     "feed_forward": _feed_forward,
     "recomputation": _recomputation,
     "straight_through": _straight_through,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 Kernels = Literal["plain", "fast"]
-Kernel = Literal["feed_forward", "recomputation", "straight_through", "unit_rotation", "upsample"]
+Kernel = Literal["drawing_products", "feed_forward", "recomputation", "straight_through", "unit_rotation", "upsample"]
 
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 

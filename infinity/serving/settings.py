@@ -54,7 +54,7 @@ class ServingConfig(Config):
     Attributes:
         model: Model folder.
         device: Device; None for the fastest.
-        quantize: Form of the blocks' stored weights, "int8" or "int4"; None for floating point.
+        quantize: Form of the blocks' weights, "int8", "int4" or "float8"; None for plain floating point.
         cache: Form of the cached keys and values, "int8"; None for floating point.
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
@@ -65,7 +65,7 @@ class ServingConfig(Config):
 
     model: str
     device: str | None = None
-    quantize: Literal["int8", "int4"] | None = None
+    quantize: Literal["int8", "int4", "float8"] | None = None
     cache: Literal["int8"] | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     key_digests: tuple[str, ...] = ()

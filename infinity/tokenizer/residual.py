@@ -121,6 +121,18 @@ class ResidualLoop:
         """Make of a batch of one picture one of ``count`` equal pictures."""
         self.total_BCHW = self.total_BCHW.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
 
+    def empty_like(self) -> ResidualLoop:
+        """Return another loop at zero for a batch of the same form."""
+        batch_size, num_bits = self.total_BCHW.shape[:2]
+        return ResidualLoop(
+            self.schedule,
+            batch_size=batch_size,
+            num_bits=num_bits,
+            kind=self.kind,
+            fold=self.fold,
+            device=self.total_BCHW.device,
+        )
+
     def next_input(self, k: int) -> Float[Tensor, "B N C"]:
         """Return the transformer's input of scale k + 1: F_k resized to its grid, one row per token."""
         grid = self.grids[k + 1]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from infinity.kernels.drawing_products import drawn, drawn_product
 from infinity.kernels.recomputation import Recomputation, run
 from infinity.kernels.unit_rotation import queries_keys_values, unit_queries_and_keys
 from infinity.transformer.cache import KeyValueCache
@@ -28,6 +29,12 @@ def _by_token(*parts_BNLE: Float[Tensor, "B N _ E"]) -> Float[Tensor, "B L D"]:
     """Put the results of all attention calls behind each other, and the heads of a token beside each other."""
     joined = parts_BNLE[0] if len(parts_BNLE) == 1 else torch.cat(parts_BNLE, dim=2)
     return joined.transpose(1, 2).flatten(2)
+
+
+def _applied(layer: nn.Module, x_BLD: Float[Tensor, "B L D"], drawing: bool) -> Float[Tensor, "B L E"]:
+    """Apply a linear map; while drawing, by the kernels for that."""
+    result: Tensor = drawn(x_BLD, layer) if drawing else layer(x_BLD)
+    return result
 
 
 class JoinedProducts(NamedTuple):
@@ -63,30 +70,31 @@ class SelfAttention(nn.Module):
         again: Recomputation | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Attend among all scales under the block-causal mask, or from one scale to those in the cache."""
-        query, key, value = self._read(run(again, cast_once, x_BLD), rotary)
+        drawing = isinstance(mask, KeyValueCache)
+        query, key, value = self._read(run(again, cast_once, x_BLD), rotary, drawing)
         query, key = query.to(value.dtype), key.to(value.dtype)
         if isinstance(mask, KeyValueCache):
             key, value = mask.extend(key, value)
             parts = [attend(query, key, value, None, 1.0)]
         else:
             parts = attention_calls(query, key, value, mask)
-        projected: Tensor = self.project(run(again, _by_token, *parts))
-        return projected
+        return _applied(self.project, run(again, _by_token, *parts), drawing)
 
     def _read(
-        self, x_BLD: Float[Tensor, "B L D"], rotary: Float[Tensor, "L P 2"]
+        self, x_BLD: Float[Tensor, "B L D"], rotary: Float[Tensor, "L P 2"], drawing: bool
     ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
         """Return queries and keys, float32, and values."""
         if self.joined is not None:
-            joint = F.linear(x_BLD, *self.joined).unflatten(-1, (3 * self.num_heads, -1))
+            joint = drawn_product(x_BLD, *self.joined).unflatten(-1, (3 * self.num_heads, -1))
             return queries_keys_values(joint, self.log_scale, rotary)
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
         if type(self.query_key) is nn.Linear:
-            joint = F.linear(x_BLD, self.query_key.weight, bias)  # fuses product and bias: one pass over memory
+            product = drawn_product if drawing else F.linear  # fuses product and bias: one pass over memory
+            joint = product(x_BLD, self.query_key.weight, bias)
         else:
             joint = self.query_key(x_BLD) + bias  # an adapter (LoRA) has taken the place of the linear map
         joint = joint.unflatten(-1, (2 * self.num_heads, -1))
-        value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        value = _applied(self.value, x_BLD, drawing).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         return *unit_queries_and_keys(joint, self.log_scale, rotary), value
 
     @torch.no_grad()
@@ -168,13 +176,18 @@ class CrossAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(
-        self, x_BLD: Float[Tensor, "B L D"], text: TextMemory, again: Recomputation | None = None
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        text: TextMemory,
+        again: Recomputation | None = None,
+        *,
+        drawing: bool = False,
     ) -> Float[Tensor, "B L D"]:
         """Attend from every image token to its caption."""
-        query = self.query(run(again, cast_once, x_BLD)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        asked = _applied(self.query, run(again, cast_once, x_BLD), drawing)
+        query = asked.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         attended = attend(query, text.keys, text.values, text.bias, query.shape[-1] ** -0.5)
-        projected: Tensor = self.project(run(again, _by_token, attended))
-        return projected
+        return _applied(self.project, run(again, _by_token, attended), drawing)
 
 
 class CaptionPool(nn.Module):

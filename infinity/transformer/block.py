@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from infinity.kernels.drawing_products import drawn
 from infinity.kernels.feed_forward import feed_forward
 from infinity.kernels.gated_feed_forward import gated_feed_forward, serves_gated
-from infinity.kernels.recomputation import Recomputation, again_if_it_saves, layer_norm, run
+from infinity.kernels.recomputation import LARGE_BYTES, Recomputation, again_if_it_saves, layer_norm, run
 from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory, cast_once
 from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.config import TransformerConfig
@@ -67,10 +68,15 @@ def modulated_norm(
 
 
 class FeedForward(nn.Module):
-    """Feed-forward layer: linear, GELU (tanh), linear."""
+    """Feed-forward layer: linear, GELU (tanh), linear.
+
+    Attributes:
+        keeps_hidden: Whether a large pass on a CPU keeps the hidden features for the backward pass; a small one does.
+    """
 
     def __init__(self, width: int, hidden_width: int) -> None:
         super().__init__()
+        self.keeps_hidden = True
         self.expand = nn.Linear(width, hidden_width)
         self.contract = nn.Linear(hidden_width, width)
 
@@ -79,6 +85,7 @@ class FeedForward(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         *,
         recomputed: bool = False,
+        drawing: bool = False,
         onto: tuple[Float[Tensor, "B L D"], Float[Tensor, "B 1 D"]] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Apply the layer.
@@ -86,11 +93,15 @@ class FeedForward(nn.Module):
         Args:
             x_BLD: Input.
             recomputed: Whether the backward pass computes the layer again.
+            drawing: Whether this is a scale of a picture that is being drawn.
             onto: Residual stream and gate, where the gated result is to be added to the stream; where ``serves_gated``.
         """
+        if drawing and x_BLD.device.type == "cpu":
+            return drawn(drawn(x_BLD, self.expand, gelu=True), self.contract)
+        keeps = self.keeps_hidden or x_BLD.nbytes < LARGE_BYTES
         if onto is not None:
-            return gated_feed_forward(*onto, x_BLD, self.expand, self.contract)
-        return feed_forward(x_BLD, self.expand, self.contract, recomputed=recomputed)
+            return gated_feed_forward(*onto, x_BLD, self.expand, self.contract, keeps_hidden=keeps)
+        return feed_forward(x_BLD, self.expand, self.contract, recomputed=recomputed, keeps_hidden=keeps)
 
 
 class Block(nn.Module):
@@ -190,7 +201,8 @@ class Block(nn.Module):
         again = again_if_it_saves(x_BLD, recomputed=recomputed)
         with nullcontext() if again is None else again:
             x_BLD, gate, normed = self._attended(x_BLD, modulation, text, rotary, mask, drop_path, again)
-            return x_BLD, PendingBranch(gate, self.feed_forward(normed, recomputed=recomputed))
+            drawing = isinstance(mask, KeyValueCache)
+            return x_BLD, PendingBranch(gate, self.feed_forward(normed, recomputed=recomputed, drawing=drawing))
 
     def _attended(
         self,
@@ -209,7 +221,8 @@ class Block(nn.Module):
         normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps, again)
         attended = self.self_attention(normed, rotary, mask, again).float()  # a gate's gradient needs its branch
         x_BLD = run(again, torch.addcmul, x_BLD, attend_gate, attended)
-        read = self.cross_attention(layer_norm(again, self.cross_norm, x_BLD), text, again).float()
+        asked, drawing = layer_norm(again, self.cross_norm, x_BLD), isinstance(mask, KeyValueCache)
+        read = self.cross_attention(asked, text, again, drawing=drawing).float()
         x_BLD = x_BLD + read if self.cross_gate is None else run(again, torch.addcmul, x_BLD, self.cross_gate, read)
         normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps, again)
         return x_BLD, expand_gate, run(again, cast_once, normed)

@@ -107,6 +107,8 @@ class Transformer(nn.Module):
         self.token_project = nn.Linear(config.num_bits, width)
         self.modulate = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        for i, block in enumerate(self.block_modules()):
+            block.feed_forward.keeps_hidden = 2 * i >= config.depth  # half of the time for half of the memory
         self.head_modulate = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.num_outputs)
         is_learned = config.positions == "learned"
@@ -153,7 +155,7 @@ class Transformer(nn.Module):
         if self.learned_positions is not None:
             x_BLD = x_BLD + self.learned_positions(schedule)
         embedding = self._embedding_of_scales(schedule)
-        rotary, mask = self._rotations(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
+        rotary, mask = self.rotary(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
         for i, block in enumerate(self.block_modules()):
             if embedding is not None and self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
@@ -222,7 +224,7 @@ class Transformer(nn.Module):
                 x_BMD = self.token_project(inputs_BMC.float())
         if self.learned_positions is not None:
             x_BMD = x_BMD + self.learned_positions(schedule)[span]
-        rotary = self._rotations(schedule)[span]
+        rotary = self.rotary(schedule)[span]
         if chosen_Bm is not None:
             x_BMD = x_BMD.gather(1, chosen_Bm.unsqueeze(-1).expand(-1, -1, x_BMD.shape[-1]))
             rotary = rotary[chosen_Bm].unsqueeze(1)  # (B, 1, m, P, 2): pictures differ in positions, heads do not
@@ -260,7 +262,7 @@ class Transformer(nn.Module):
         rows = self.scale_embedding[: schedule.num_scales]
         return rows.repeat_interleave(areas, dim=0, output_size=schedule.num_tokens)
 
-    def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
+    def rotary(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
         """Return cosines and sines as real numbers, since ``torch.compile`` does not support complex ones."""
         rotary = rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
         return torch.view_as_real(rotary)

@@ -24,7 +24,7 @@ from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
 from infinity.transformer.cache import CACHE_FORMS, check_cache_form
 from infinity.transformer.lora_files import load_adapter
-from infinity.transformer.quantized import QUANTIZATIONS, check_quantization
+from infinity.transformer.quantized import WEIGHT_FORMS, check_weight_form
 
 from .watching import scale_callback
 
@@ -79,7 +79,7 @@ class InfinityLoadModel:
                 "model": ("STRING", {"default": "runs/demo"}),
                 "device": (["auto", "cpu", "cuda", "mps"],),
                 "dtype": (list(DTYPES),),
-                "quantize": (["none", *QUANTIZATIONS],),
+                "quantize": (["none", *WEIGHT_FORMS],),
             },
             "optional": {
                 "cache": (["none", *CACHE_FORMS],),
@@ -120,7 +120,7 @@ class InfinityLoadModel:
             model,
             device=None if device == "auto" else device,
             dtype=dtype,
-            quantize=check_quantization(None if quantize == "none" else quantize),
+            quantize=check_weight_form(None if quantize == "none" else quantize),
             cache=check_cache_form(None if cache == "none" else cache),
             watermark=watermark,
         )

@@ -25,6 +25,7 @@ def test_all_questions_are_asked_and_the_first_ones_matter_most() -> None:
     assert {("2B-released", 1), ("2B-released", 4), ("2B-released", 8), ("8B-released", 1)} <= pictures
     assert [case.pictures for case in full if case.key in ("train/256", "train/512", "train/1024")] == [4, 64, 16]
     assert {"train/1024-flex", "train/1024-compiled", "train/1024-lora", "train/1024-8bit"} <= set(keys)
+    assert {f"picture/2B-released-1-compiled-{what}" for what in ("graphs", "float8")} <= set(keys)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # a first import of the compiler

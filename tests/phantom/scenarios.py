@@ -14,10 +14,11 @@ import contextlib  # noqa: E402
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
+from unittest.mock import patch  # noqa: E402
 
 import torch  # noqa: E402
 
-from infinity.generation import SamplingConfig  # noqa: E402
+from infinity.generation import SamplingConfig, graphs  # noqa: E402
 from infinity.generation.passes import generate_in_passes  # noqa: E402
 from infinity.jobs.estimate.rehearsal import Load, rehearse  # noqa: E402
 from infinity.jobs.training.transformer import TrainTransformerSpec  # noqa: E402
@@ -110,6 +111,49 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
             "scales": len(waits),
             "coarse": marks[SCHEDULE.num_scales - LATE_SCALES - 1],
             "loop": marks[SCHEDULE.num_scales - 1],
+        }
+
+
+def draw_captured(layout: str, depth: int) -> Figures:
+    """Draw three batches with captured graphs, of which a phantom card has stand-ins: the figures are the third's.
+
+    The first runs without graphs, the second is captured, the third, with longer captions, runs the graphs alone.
+    """
+    captured: list[object] = []
+
+    class Graph:
+        def replay(self) -> None:
+            captured.append(self)
+
+    with card.running(), metered() as meter, contextlib.ExitStack() as stack:
+        for name, stand_in in (
+            ("CUDAGraph", Graph),
+            ("graph_pool_handle", lambda: None),
+            ("graph", lambda graph, **_: contextlib.nullcontext()),
+        ):
+            stack.enter_context(patch.object(torch.cuda, name, stand_in))
+        stack.enter_context(patch.object(graphs, "_place", lambda weights: weights.untyped_storage()._cdata))
+        models = _models(layout, depth)
+        graphs.capture_scales(models[0])
+        marks: list[tuple[int, int]] = []
+        for prompt in ("a cat", "a dog", "a red circle left of a blue square"):
+            captured.clear()
+            marks.clear()
+            meter.restart()
+            with torch.autocast("cuda", torch.bfloat16):
+                generate_in_passes(
+                    models,
+                    [prompt],
+                    schedule=SCHEDULE,
+                    sampling=SamplingConfig(),
+                    seeds=[0],
+                    progress=lambda _: marks.append((meter.waits.total(), meter.launches.total())),
+                )
+        (waits, launches), (last_waits, last_launches) = marks[0], marks[-1]
+        return {
+            "replays": len(captured),
+            "waits_in_loop": last_waits - waits,
+            "launches_in_loop": last_launches - launches,
         }
 
 
@@ -282,6 +326,7 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw": lambda layout, depth: draw(layout, depth, 1),
     "compiled-draw": compiled_draw,
     "compiled-train": compiled_train,
+    "draw-captured": draw_captured,
     "draw-odd": lambda layout, depth: draw(layout, depth, 3, ODD),
     "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
     "draw-32": lambda layout, depth: draw(layout, depth, 32),

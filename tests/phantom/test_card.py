@@ -27,6 +27,7 @@ BY_DEFAULT = (
     *("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2"),
     *("train-shard:2B:1", "train-offload:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
+    "draw-captured:2B:1",
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
 SWEEP = (
@@ -78,6 +79,12 @@ def _layouts(figures: dict[str, Any]) -> list[str]:
 def test_no_program_waits_for_the_card_inside_the_loop_over_scales(figures: dict[str, Any]) -> None:
     for key, _, found in _each(figures, "draw", "draw-odd", "draw-trailing", "draw-32", "sheet"):
         assert found["waits_in_loop"] == 0, key
+
+
+def test_captured_scales_are_all_that_runs_in_the_loop(figures: dict[str, Any]) -> None:
+    """The stand-in of a graph starts no kernel, so that what is counted here would run beside the graphs."""
+    found = figures["draw-captured:2B:1"]
+    assert found == {"replays": SCHEDULE.num_scales, "waits_in_loop": 0, "launches_in_loop": 0}
 
 
 def test_matrix_products_are_bfloat16(figures: dict[str, Any]) -> None:

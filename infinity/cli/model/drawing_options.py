@@ -55,7 +55,10 @@ Bfloat16 = Annotated[
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option(help="Store the blocks' weights as int8 or int4: less memory, slower, and no adapters."),
+    typer.Option(
+        help="Store the blocks' weights as int8 or int4: less memory, slower, and no adapters. Or compute products "
+        "of the blocks in float8, on a GPU that has it."
+    ),
 ]
 Cache = Annotated[
     str | None,
@@ -124,10 +127,10 @@ def loaded(
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.transformer.cache import check_cache_form
     from infinity.transformer.lora_files import parse_adapter
-    from infinity.transformer.quantized import check_quantization
+    from infinity.transformer.quantized import check_weight_form
 
     check_device(device)
-    kind, form = check_quantization(quantize), check_cache_form(cache)
+    kind, form = check_weight_form(quantize), check_cache_form(cache)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
     pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype, quantize=kind, cache=form)
     if lora:

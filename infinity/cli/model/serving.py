@@ -69,7 +69,7 @@ def _config(
     from infinity.serving.settings import ServingConfig, read_keys
     from infinity.transformer.cache import check_cache_form
     from infinity.transformer.lora_files import load_adapter
-    from infinity.transformer.quantized import check_quantization
+    from infinity.transformer.quantized import check_weight_form
 
     named = [_named(text) for text in lora]
     adapters = dict(named)
@@ -79,7 +79,7 @@ def _config(
         load_adapter(adapter)
     return ServingConfig(
         model=model if is_hub_name(model) else model_folder(storage.absolute(model)),
-        quantize=check_quantization(quantize),
+        quantize=check_weight_form(quantize),
         cache=check_cache_form(cache),
         adapters=adapters,
         key_digests=() if keys is None else tuple(read_keys(storage.read_text(str(keys)), where=str(keys))),

@@ -42,7 +42,7 @@ def estimate(
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures per pass, with --draw.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Products of drawing in bfloat16, as on a GPU, or float32.")] = True,
-    quantize: Annotated[str | None, typer.Option(help="Form of drawing's weights: int8 or int4.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Form of drawing's weights: int8, int4 or float8.")] = None,
     cache: Annotated[str | None, typer.Option(help="Form of drawing's keys and values: int8.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -87,10 +87,10 @@ def _drawing(
     from infinity.generation.drawing.arguments import aspect_ratio_of
     from infinity.jobs.estimate.drawing import DrawingSetup, estimate_drawing, shapes_of
     from infinity.transformer.cache import check_cache_form
-    from infinity.transformer.quantized import check_quantization
+    from infinity.transformer.quantized import check_weight_form
 
     setup = DrawingSetup(
-        quantize=check_quantization(quantize),
+        quantize=check_weight_form(quantize),
         cache=check_cache_form(cache),
         bfloat16=bfloat16,
         pictures=pictures,

@@ -113,7 +113,7 @@ class DrawingSettings(Config):
     version: str
     adapters: tuple[AdapterUse, ...] = ()
     edit: EditRecord | None = None
-    quantized: Literal["int8", "int4"] | None = None
+    quantized: Literal["int8", "int4", "float8"] | None = None
     pruned: tuple[float, ...] = ()
     watermark: WatermarkUse | None = None
     cache: CacheForm | None = None

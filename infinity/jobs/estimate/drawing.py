@@ -20,7 +20,7 @@ from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.transformer import Transformer
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import Quantization, quantize_products, weight_bytes
+from infinity.transformer.quantized import WeightForm, quantize_products, weight_bytes
 
 PUBLISHED: dict[str, tuple[str, str, Size]] = {
     "125m": ("125M", "d16", "256"),
@@ -44,7 +44,7 @@ class DrawingSetup(Config):
         aspect_ratio: Height / width of the pictures.
     """
 
-    quantize: Quantization | None = None
+    quantize: WeightForm | None = None
     cache: CacheForm | None = None
     bfloat16: bool = True
     guided: bool = True

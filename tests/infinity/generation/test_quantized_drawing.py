@@ -18,7 +18,7 @@ from infinity.generation.pipeline import Pipeline, load_transformer
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
 from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products
+from infinity.transformer.quantized import QUANTIZATIONS, Quantization, QuantizedLinear, quantize_products
 from tests.fixtures.data.small_world import write_model
 
 
@@ -74,10 +74,42 @@ def test_a_server_draws_with_the_weights_that_it_was_told(model: str) -> None:
     assert torch.equal(room.pipe("a", seed=2).bits.bits_BLC, expected.bits.bits_BLC)
 
 
+def test_float8_is_refused_on_a_processor_at_every_door(model: str, tmp_path: Path) -> None:
+    refused = r"float8: products in 8 bits need an NVIDIA GPU .*found the device cpu; leave float8 out"
+    for load in (
+        lambda: InfinityPipeline.from_pretrained(model, device="cpu", quantize="float8"),
+        lambda: DrawingRoom(ServingConfig(model=model, device="cpu", quantize="float8")),
+    ):
+        with pytest.raises(ValueError, match=refused):
+            load()
+    found = command("generate", "-c", model, "-p", "a", "--quantize", "float8", "--device", "cpu", "-o", tmp_path)
+    assert found.exit_code != 0
+    assert "float8: products in 8 bits need an NVIDIA GPU" in " ".join(found.output.split())
+    assert "Traceback" not in found.output
+
+
+def test_float8_draws_one_picture_in_every_batch_and_its_file_says_so(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated here, as if this processor were a card that has it."""
+    monkeypatch.setattr("infinity.generation.pipeline.check_float8", lambda device: None)
+    pipe = InfinityPipeline.from_pretrained(model, device="cpu", quantize="float8")
+    prompts = ["a red cube", "two blue balls"]
+    together, alone = pipe(prompts, seed=4, output_type="np"), pipe(prompts[1], seed=4, output_type="np")
+    assert np.array_equal(together.images[1], alone.images[0])
+    assert alone.settings[0].quantized == "float8"
+    plain = InfinityPipeline.from_pretrained(model, device="cpu")(prompts[1], seed=4)
+    assert float((alone.bits.bits_BLC != plain.bits.bits_BLC).float().mean()) < 0.3
+    kinds = {m.kind for m in pipe.pipeline.transformer.modules() if isinstance(m, QuantizedLinear)}
+    assert kinds == {"float8"}
+    with pytest.raises(ValueError, match="found the device cpu"):
+        pipe.to("cpu")  # no door is left open
+
+
 def test_an_unknown_kind_is_one_sentence(model: str, tmp_path: Path) -> None:
     found = command("generate", "-c", model, "-p", "a", "--quantize", "int3", "-o", tmp_path)
     assert found.exit_code != 0
-    assert "quantize: expected int8 or int4, got 'int3'" in " ".join(found.output.split())
+    assert "quantize: expected int8 or int4 or float8, got 'int3'" in " ".join(found.output.split())
 
 
 @pytest.mark.parametrize("kind", [None, *QUANTIZATIONS])

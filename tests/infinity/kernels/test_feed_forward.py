@@ -111,3 +111,16 @@ def test_a_single_weight_that_learns_gets_its_gradient(learning: int) -> None:
     expected = torch.autograd.grad(contract(F.gelu(expand(x), approximate="tanh")).sum(), weights[learning])
     found = torch.autograd.grad(feed_forward(x, expand, contract).sum(), weights[learning])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+def test_hidden_features_that_are_kept_change_no_bit(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    torch.manual_seed(0)
+    expand, contract = nn.Linear(8, 32), nn.Linear(32, 8)
+    x = torch.randn(2, 11, 8, requires_grad=True)
+    wanted = [x, *expand.parameters(), *contract.parameters()]
+    again, kept = (feed_forward(x, expand, contract, keeps_hidden=keeps) for keeps in (False, True))
+    assert torch.equal(again, kept)
+    pairs = zip(*(torch.autograd.grad(each.square().sum(), wanted) for each in (again, kept)), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

@@ -73,3 +73,17 @@ def test_short_samples_adapters_autocast_and_plain_kernels_get_the_formula() -> 
         assert not serves_gated(long, expand, contract)
     with torch.no_grad():
         assert not serves_gated(long, expand, contract)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 17), (2, 50), (0, 5)])
+def test_hidden_features_that_are_kept_change_no_bit(
+    batch: int, length: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "_CHUNK", chunk)
+    wanted, expand, contract = leaves(batch, length)
+    again, kept = (gated_feed_forward(*wanted[:3], expand, contract, keeps_hidden=keeps) for keeps in (False, True))
+    assert torch.equal(again, kept)
+    weight = torch.randn(again.shape)
+    pairs = zip(*(torch.autograd.grad((each * weight).sum(), wanted) for each in (again, kept)), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

@@ -33,7 +33,8 @@ def _gradients(model: Transformer, schedule: ScaleSchedule, *, bfloat16: bool = 
 
 @pytest.fixture(autouse=True)
 def _small_passes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recomputation, "LARGE_BYTES", 1)
+    for place in (recomputation, block):
+        monkeypatch.setattr(place, "LARGE_BYTES", 1)
     monkeypatch.setattr(feed_forward, "_CHUNK", 2**14)
 
 
@@ -72,7 +73,10 @@ def test_a_block_keeps_a_third_less(monkeypatch: pytest.MonkeyPatch) -> None:
             width=64, num_heads=2, depth=2, num_bits=6, text_channels=48, max_text_tokens=8, drop_path=0.0,
             condition_drop=0.0,
         )  # fmt: skip
-        return random_transformer(config)
+        made = random_transformer(config)
+        for each in made.block_modules():
+            each.feed_forward.keeps_hidden = False
+        return made
 
     found = _kept(model(), FINE)
     _turn_off(monkeypatch)
@@ -163,3 +167,13 @@ def test_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert again_if_it_saves(x, recomputed=False) is None  # a small pass gains nothing
     assert again_if_it_saves(torch.zeros(4, 256, 256), recomputed=False) is not None
+
+
+def test_half_of_the_blocks_keep_their_hidden_features_which_changes_no_bit() -> None:
+    model = random_transformer(tiny_config(depth=4))
+    assert [each.feed_forward.keeps_hidden for each in model.block_modules()] == [False, False, True, True]
+    found = _gradients(model, FINE)
+    model.zero_grad()
+    for each in model.block_modules():
+        each.feed_forward.keeps_hidden = not each.feed_forward.keeps_hidden
+    assert all(torch.equal(one, other) for one, other in zip(found, _gradients(model, FINE), strict=True))

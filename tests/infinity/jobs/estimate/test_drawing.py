@@ -73,7 +73,7 @@ def test_the_command_prints_a_table_or_json(model: str, tmp_path: Path) -> None:
         (("--draw", str(tmp_path / "nowhere")), "expected a model folder"),
         (("--draw", "2b", "--recipe", "demo"), "--draw: expected no spec file and no --recipe beside it"),
         (("--draw", "2b", "--aspect-ratio", "-1"), "expected height / width"),
-        (("--draw", "2b", "--quantize", "int2"), "expected int8 or int4, got 'int2'"),
+        (("--draw", "2b", "--quantize", "int2"), "expected int8 or int4 or float8, got 'int2'"),
     ):
         code, output = run(*arguments)
         assert code != 0
