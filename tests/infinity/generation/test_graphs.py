@@ -17,8 +17,8 @@ from infinity.generation.graphs import CudaRecorder, ScaleGraphs, capture_scales
 from infinity.generation.steering import LaterText, ScaleDone, Steering
 from infinity.tokenizer import Tokenizer
 from infinity.transformer.precision import store_products_as
+from tests.fixtures.models.recorded_kernels import StandIn
 from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, tiny_parts, tiny_tokenizer
-from tests.fixtures.recorded_kernels import StandIn
 
 FIRST, SECOND = (PROMPTS[0], PROMPTS[2]), (PROMPTS[3], PROMPTS[1])
 SETTINGS = {
