@@ -51,6 +51,7 @@ def test_in_one_process_a_finished_job_counts_by_its_processor_seconds_at_the_pr
     first, other, _ = [cell.jobs[2] for cell in cells if cell.arm == cells[0].arm]
     WrittenReports(lambda *_: {})([first], lambda _: None)
     note_seconds([first], 30.0, 10.0)
+    note_seconds([first], 99.0, 1.0)  # of another study, which waited for the job
 
     def seconds(**given: float) -> float:
         costs = CostModel(pace=2.0, **given).costs([cell for cell in cells if cell.arm == cells[0].arm])
