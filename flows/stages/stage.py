@@ -111,6 +111,8 @@ def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
 )
 def _run_job(stage: str, spec: JobSpec) -> State[Any]:
     state = _end_of_job(stage, spec)
+    if state.is_failed():  # a server that is too busy to hear of it makes a crash of it, which then names the cause
+        note_stage(stage, spec.folder, state.message or "")
     await_server()
     return state
 
