@@ -75,7 +75,7 @@ def explain_never_begun() -> list[str]:
     """
     wanted = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
-        end_time=FlowRunFilterEndTime(after_=datetime.now(UTC) - RECENT),
+        end_time=FlowRunFilterEndTime.model_validate({"after_": datetime.now(UTC) - RECENT}),
     )
     said = list[str]()
     with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
