@@ -134,7 +134,7 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, teller = time.monotonic(), _Teller(files, submitted.metadata.get("mark", ""), progress)
+    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.metadata.get("mark", ""), progress)
     while True:
         teller.take_turn()
         try:
@@ -176,7 +176,7 @@ def signing(files: JobFiles, run: str) -> Iterator[None]:
         thread.join(timeout=SIGN_S)  # a daemon: a store that hangs keeps nobody here
 
 
-class _Teller:
+class _ProgressTeller:
     """Tells the callback the progress of the job; a store that is away is waited for by nobody.
 
     Args:

@@ -15,7 +15,7 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.submission import entry, submit
 from infinity.jobs.submission.entry import main, watched
 from infinity.jobs.submission.files import NOT_SEEN, JobFiles, WatchSign
-from infinity.jobs.submission.submit import _Teller, signing
+from infinity.jobs.submission.submit import _ProgressTeller, signing
 from tests.fixtures.limits import AGES_S, wait_until
 
 LONGEST_S = 0.6
@@ -91,7 +91,7 @@ def test_a_watcher_does_not_wait_for_a_store_that_is_away_and_says_so_once(monke
         monkeypatch.setenv(name, value)
     told: list[Progress] = []
     files = JobFiles("s3://nobody/stage/job")
-    teller, began = _Teller(files, "mark", told.append), time.monotonic()
+    teller, began = _ProgressTeller(files, "mark", told.append), time.monotonic()
     with storage.patient(2 * AGES_S, lambda _: None), signing(files, "run-1"):
         teller.take_turn()
         teller.take_turn()
@@ -104,7 +104,7 @@ def test_a_watcher_tells_what_is_new_of_its_own_job(tmp_path: Path) -> None:
     told: list[Progress] = []
     files = JobFiles(str(tmp_path))
     files.tell("earlier", Progress(0.9, "step 9 of a job that was stopped"))
-    teller = _Teller(files, "mark", told.append)
+    teller = _ProgressTeller(files, "mark", told.append)
     teller.take_turn()
     assert told == []
     files.tell("mark", Progress(0.5, "step 1"))
