@@ -78,7 +78,7 @@ def explain_never_begun() -> list[str]:
         end_time=FlowRunFilterEndTime.model_validate({"after_": datetime.now(UTC) - RECENT}),
     )
     said = list[str]()
-    with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
+    with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
         for run in client.read_flow_runs(flow_run_filter=wanted):
             if run.run_count == 0 and run.state is not None and GO_ON not in (run.state.message or ""):
                 message = f"cancelled: {of_the_silent(None).replace(GO_ON, again(client, run))}"
