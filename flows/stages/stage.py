@@ -236,8 +236,10 @@ def _end_of_flow(body: Callable[[], R]) -> R:
             return cast("R", Failed(message=f"asked to end outside of a stage; what is finished is kept; {GO_ON}"))
         except (StageFailed, *FORESEEN) as error:
             logger.debug("the flow failed", exc_info=True)
-            logger.error("%s", error)
-            return cast("R", Failed(message=str(error)))
+            # A cluster that is lost between two stages ends the flow there, where no retry helps.
+            more = f"; what is finished is kept; {GO_ON}" if isinstance(error, ConnectionError) else ""
+            logger.error("%s%s", error, more)
+            return cast("R", Failed(message=f"{error}{more}"))
 
 
 def _with_one_connection(body: Callable[[], R]) -> R:
