@@ -33,6 +33,7 @@ class FlowRunRecord:
         stage: Stage that the process did last; empty before the first stage.
         folder: Folder of that stage's files.
         has_spoken: Whether the process has said how the run ended.
+        failure: Why that stage failed; empty while it did not.
     """
 
     flow_run: str
@@ -42,6 +43,7 @@ class FlowRunRecord:
     stage: str = ""
     folder: str = ""
     has_spoken: bool = False
+    failure: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -82,10 +84,10 @@ def recorded(flow_run: str) -> Iterator[None]:
         _current.reset(token)
 
 
-def note_stage(stage: str, folder: str) -> None:
-    """Record what the flow run of this context is doing now."""
+def note_stage(stage: str, folder: str, failure: str = "") -> None:
+    """Record what the flow run of this context is doing now, or why that failed."""
     if (record := _current.get()) is not None:
-        _write(replace(record, stage=stage, folder=folder))
+        _write(replace(record, stage=stage, folder=folder, failure=failure))
 
 
 def run_record(flow_run: str) -> FlowRunRecord | None:

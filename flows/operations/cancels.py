@@ -6,6 +6,7 @@ A flow that ends by itself knows it. For one that was killed, or cancelled befor
 import atexit
 import logging
 import os
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -13,12 +14,20 @@ from uuid import UUID
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import UnfinishedRun
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled
 
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.last_word import speak_later
+from flows.operations.left_job import leave_job
 from flows.operations.outage import ANSWER_S
 from infra.records import FlowRunRecord, note_spoken, run_record
 
@@ -28,6 +37,8 @@ def explain_cancel(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     record = run_record(str(flow_run.id))
     if record is None or not record.has_spoken:
         leave_last_word(str(flow_run.id), of_the_silent(record))
+    if record is not None:
+        leave_job(record)
 
 
 @cache
@@ -50,6 +61,30 @@ def _speak_if_never_begun(flow_run: str) -> None:
 
 _SPOKEN = set[str]()
 """Runs whose last word this process has left."""
+
+
+RECENT = timedelta(minutes=10)
+"""How long after its end a run is looked at."""
+
+
+def explain_never_begun() -> list[str]:
+    """Say of every run that was cancelled just now, before it began, that nothing was computed; return what was said.
+
+    The server cancels a run without a process by itself, and a worker one whose process has called no flow. Neither
+    calls a hook.
+    """
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
+        end_time=FlowRunFilterEndTime.model_validate({"after_": datetime.now(UTC) - RECENT}),
+    )
+    said = list[str]()
+    with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
+        for run in client.read_flow_runs(flow_run_filter=wanted):
+            if run.run_count == 0 and run.state is not None and GO_ON not in (run.state.message or ""):
+                message = f"cancelled: {of_the_silent(None).replace(GO_ON, again(client, run))}"
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                said.append(f"{run.name} {message}")
+    return said
 
 
 def of_the_silent(record: FlowRunRecord | None) -> str:

@@ -32,6 +32,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.operations.cancels import explain_never_begun
 from flows.operations.outage import ANSWER_S
 
 PERIOD_S = 20.0
@@ -52,7 +53,7 @@ def explain_late() -> list[str]:
 
 @contextmanager
 def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_S) -> Iterator[None]:
-    """Explain late runs of a server inside the block, in a thread.
+    """Explain late runs of a server inside the block, and runs that were cancelled before they began, in a thread.
 
     Args:
         api_url: Address of the server's API.
@@ -66,6 +67,7 @@ def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_
             while not over.wait(period_s):
                 with suppress(httpx.HTTPError, PrefectException):  # a server that is busy is asked again
                     explain_late()
+                    explain_never_begun()
 
     threading.Thread(target=look, daemon=True, name="late").start()
     try:

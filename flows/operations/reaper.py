@@ -29,8 +29,10 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
+from flows.operations.cancels import explain_never_begun
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.late import explain_late
+from flows.operations.left_job import leave_job
 from flows.operations.outage import ANSWER_S
 from infra import records
 from infra.records import FlowRunRecord
@@ -44,15 +46,16 @@ def reaper() -> list[str]:
     """End the runs of this machine whose process is gone, and return what was said of each; may run on a schedule."""
     ended = reap()
     explain_late()  # also where the server is another one than that of the stack
+    explain_never_begun()
     return ended
 
 
 def explain_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Add to the last state of a crashed run where its training stands; a hook of every flow."""
-    for record in records.records():
-        if record.flow_run == str(flow_run.id):
-            with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
-                _add_standing(client, client.read_flow_run(flow_run.id), record)
+    """Add to the last state of a crashed run where its training stands, and end its Ray job; a hook of every flow."""
+    if (record := records.run_record(str(flow_run.id))) is not None:
+        leave_job(record)
+        with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
+            _add_standing(client, client.read_flow_run(flow_run.id), record)
 
 
 def reap(pool: str | None = None) -> list[str]:
@@ -81,6 +84,7 @@ def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
     is_over = run.state is None or run.state.type not in BUSY
     if record.is_alive and not is_over:
         return None
+    leave_job(record)
     said = _add_standing(client, run, record) if is_over else _end(client, run, record)
     records.forget(record)
     return said
@@ -133,6 +137,9 @@ def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | No
 
 
 def _standing(record: FlowRunRecord) -> str:
+    """Return why the stage of a record failed, if it said so to nobody but the record, or where it stands."""
+    if record.failure:
+        return f"{record.stage}: {record.failure.removesuffix(f'; {GO_ON}')}"
     stands = standing(record.folder) if record.folder else ""
     return f"{record.stage}: {stands or 'what is finished of it is kept'}" if record.stage else ""
 

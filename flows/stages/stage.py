@@ -111,6 +111,8 @@ def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
 )
 def _run_job(stage: str, spec: JobSpec) -> State[Any]:
     state = _end_of_job(stage, spec)
+    if state.is_failed():  # a server that is too busy to hear of it makes a crash of it, which then names the cause
+        note_stage(stage, spec.folder, state.message or "")
     await_server()
     return state
 
@@ -234,8 +236,10 @@ def _end_of_flow(body: Callable[[], R]) -> R:
             return cast("R", Failed(message=f"asked to end outside of a stage; what is finished is kept; {GO_ON}"))
         except (StageFailed, *FORESEEN) as error:
             logger.debug("the flow failed", exc_info=True)
-            logger.error("%s", error)
-            return cast("R", Failed(message=str(error)))
+            # A cluster that is lost between two stages ends the flow there, where no retry helps.
+            more = f"; what is finished is kept; {GO_ON}" if isinstance(error, ConnectionError) else ""
+            logger.error("%s%s", error, more)
+            return cast("R", Failed(message=f"{error}{more}"))
 
 
 def _with_one_connection(body: Callable[[], R]) -> R:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -82,21 +83,31 @@ def known_ports() -> Iterator[None]:
     """Inside the block a node that starts is told the ports of its agents.
 
     Without them the raylet waits for files in which its agents name their ports. It ends after 30 seconds without
-    them, and agents are Python programs, which need longer on a busy machine.
+    them, and agents are Python programs, which need longer on a busy machine. One of the ports Ray tells to the agent
+    alone.
     """
-    from ray._private import parameter
+    from ray._private import parameter, services
 
-    usual = parameter.RayParams
+    usual, usual_start = parameter.RayParams, services.start_ray_process
 
     def with_ports(*arguments: Any, **options: Any) -> Any:
         left = [name for name in AGENT_PORTS if not options.get(name)]
         return usual(*arguments, **options | dict(zip(left, quiet_ports(len(left)), strict=True)))
 
-    parameter.RayParams = with_ports
+    def start(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
+        told = _LISTENS.search(" ".join(command)) if kind == "raylet" else None
+        more = [f"--dashboard_agent_listen_port={told[1]}"] if told else []
+        return usual_start([*command, *more], kind, *arguments, **options)
+
+    parameter.RayParams, services.start_ray_process = with_ports, start
     try:
         yield
     finally:
-        parameter.RayParams = usual
+        parameter.RayParams, services.start_ray_process = usual, usual_start
+
+
+_LISTENS = re.compile(r"--listen-port=([1-9]\d*)")
+"""The port of an agent, in the command that its raylet starts it with."""
 
 
 def quiet_ports(number: int) -> list[int]:

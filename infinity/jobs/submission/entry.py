@@ -24,14 +24,18 @@ from infinity.jobs.cluster.connection import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.seconds import seconds_of
-from infinity.jobs.submission.files import NOT_SEEN, JobFiles
+from infinity.jobs.submission.files import MAY_PASS, NOT_SEEN, JobFiles
 from infinity.logs import JsonLines, wants_json
 from infinity.training.learner import TrainingError
 
 logger = logging.getLogger(__name__)
 
-UNWATCHED_S = 40.0
+UNWATCHED_S = 30.0
 """Seconds without a sign of life after which a job ends; ``INFINITY_JOB_UNWATCHED_S`` sets another time."""
+LEFT_S = 12.0
+"""The same after the last sign of a process that was found dead: time for another one to say that it watches, too."""
+STORING_S = 45
+"""Longest time in seconds in which a job that ends for want of a watcher stores its state."""
 TELL_S = 2.0
 """Seconds between two reports of progress."""
 LOOK_S = 2.0
@@ -59,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
+        may_retry = unwatched.is_set() or isinstance(error, (ConnectionError, TimeoutError))
         if not unwatched.is_set():
-            _leave(files, mark, str(error), may_retry=isinstance(error, (ConnectionError, TimeoutError)))
-        return 1
+            _leave(files, mark, str(error), may_retry=may_retry)
+        return MAY_PASS if may_retry else 1
     return 0
 
 
@@ -76,6 +81,7 @@ def _end_for_want_of_a_watcher(files: JobFiles, mark: str, unwatched: threading.
         error = f"no process has watched this job for {silent_s:.0f} s, so it stored what it had and ended"
         logger.error("%s", error)
         _leave(files, mark, error, may_retry=True)
+        signal.alarm(STORING_S)  # its default handler ends a process that hangs in whatever it does
         os.kill(os.getpid(), signal.SIGTERM)
 
     return end
@@ -113,9 +119,9 @@ def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threa
         # A look that took long waited for the store, or the machine slept: nobody could give a sign then, either.
         silent_s += min(time.monotonic() - looked_at, 2.0 * period_s)
         looked_at = time.monotonic()
-        if now is None or now != sign:
-            sign, silent_s = now or sign, 0.0
-        elif silent_s > longest_s:
+        if now is None or now.text != sign:
+            sign, silent_s = now.text if now else sign, 0.0
+        elif silent_s > (min(longest_s, LEFT_S) if now.is_last else longest_s):
             unwatched(silent_s)
             return
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from infinity import storage
 from infinity.config import ConfigError, parse_json
@@ -16,14 +16,26 @@ from infinity.jobs.spec import JobSpec
 FOLDER = "job"
 PROGRESS_FILE, WATCH_FILE, END_FILE = "progress.json", "watched.json", "end.json"
 
-NOT_SEEN = 3
-"""Exit code of a job that does not find its submission."""
+NOT_SEEN, MAY_PASS = 3, 4
+"""Exit codes of a job that does not find its submission, and of one that failed by what may be gone at a retry."""
 
 
 def submission_id(spec: JobSpec) -> str:
     """Return the id of the Ray job of a spec: the same for every process that asks for this stage in this folder."""
     place = hashlib.sha256(storage.absolute(spec.folder).encode()).hexdigest()[:8]
     return f"infinity-{spec.kind}-{spec.digest()}-{place}"
+
+
+class WatchSign(NamedTuple):
+    """What a job finds of those who watch it.
+
+    Attributes:
+        text: Text that changes with every sign of life.
+        is_last: Whether the process that gave it was found dead.
+    """
+
+    text: str
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +93,26 @@ class JobFiles:
         """
         self._write(WATCH_FILE, {"watcher": watcher, "number": number})
 
-    def watched(self) -> str:
-        """Return a text that changes with every sign of life of a watching process.
+    def watched(self) -> WatchSign:
+        """Return the newest sign of life of a watching process.
 
         Raises:
             StorageError: The place cannot be asked.
         """
-        return json.dumps(self._read(WATCH_FILE))
+        found = self._read(WATCH_FILE) or {}
+        return WatchSign(json.dumps([found.get("watcher"), found.get("number")]), found.get("is_last") is True)
+
+    def leave(self, watcher: str) -> None:
+        """Mark the sign of a watcher as its last, if it gave the newest; called by whoever finds its process dead.
+
+        Another process that watches gives its own sign over it within seconds.
+
+        Raises:
+            StorageError: The place cannot be asked or written.
+        """
+        found = self._read(WATCH_FILE) or {}
+        if found.get("watcher") == watcher and not found.get("is_last"):
+            self._write(WATCH_FILE, {**found, "is_last": True})
 
     def end(self, mark: str, error: str, *, may_retry: bool) -> None:
         """Write why the job of this submission failed; called by the job."""

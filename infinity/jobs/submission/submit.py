@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -19,14 +20,14 @@ from infinity import storage
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
-from infinity.jobs.submission.files import NOT_SEEN, JobFiles, submission_id
+from infinity.jobs.submission.files import MAY_PASS, NOT_SEEN, JobFiles, submission_id
 from infinity.jobs.watching import SILENT_S, ClusterLostError
 
 R = TypeVar("R", bound=JobReport)
 
 POLL_S = 1.0
 """Seconds between two looks at the job."""
-SIGN_S = 8.0
+SIGN_S = 4.0
 """Seconds between two signs of life for the job; it stops itself when nobody gives one (`entry.UNWATCHED_S`)."""
 STOP_S = 45
 """Seconds that a job gets to store its state before the cluster kills it."""
@@ -76,7 +77,7 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
     if is_done(spec):
         return load_report(spec, report_type)
     client, files = JobClient(address), JobFiles.of(spec)
-    with _asked_to_end() as asked:
+    with _asked_to_end() as asked, signing(files, watcher.run):
         submitted = _begin(client, files, spec, watcher)
         state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
     files.withdraw(state.metadata.get("mark", ""))
@@ -133,9 +134,9 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, exchange = time.monotonic(), _Exchange(files, watcher.run, submitted.metadata.get("mark", ""), progress)
+    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.metadata.get("mark", ""), progress)
     while True:
-        exchange.take_turn()
+        teller.take_turn()
         try:
             state, heard_at = client.state(job), time.monotonic()
         except ClusterLostError:
@@ -150,27 +151,48 @@ def _wait(
             _stop(client, job, watcher, submitted.metadata.get("run", ""))
 
 
-class _Exchange:
-    """Signs of life for the job, and its progress for the callback; a store that is away is waited for by nobody.
+@contextmanager
+def signing(files: JobFiles, run: str) -> Iterator[None]:
+    """Give signs of life for a job inside the block, in a thread: whatever this process waits for, they are in time.
 
     Args:
         files: Files of the job.
         run: Name of the run that watches.
+    """
+    over = threading.Event()
+
+    def sign() -> None:
+        while not over.is_set():
+            with suppress(storage.StorageError), storage.patient(0.0):
+                files.watch(run, time.time_ns())
+            over.wait(SIGN_S)
+
+    thread = threading.Thread(target=sign, name="signs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=SIGN_S)  # a daemon: a store that hangs keeps nobody here
+
+
+class _ProgressTeller:
+    """Tells the callback the progress of the job; a store that is away is waited for by nobody.
+
+    Args:
+        files: Files of the job.
         mark: Mark of the submission whose progress is told.
         progress: Callback for progress.
     """
 
-    def __init__(self, files: JobFiles, run: str, mark: str, progress: ProgressSink) -> None:
-        self._files, self._run, self._mark, self._progress = files, run, mark, progress
-        self._signed_at, self._told, self._is_away = float("-inf"), Progress(0.0, ""), False
+    def __init__(self, files: JobFiles, mark: str, progress: ProgressSink) -> None:
+        self._files, self._mark, self._progress = files, mark, progress
+        self._told, self._is_away = Progress(0.0, ""), False
 
     def take_turn(self) -> None:
-        """Give a sign of life if it is time, and tell the progress if it is new."""
+        """Tell the progress if it is new."""
         try:
             with storage.patient(0.0):  # who waits here hears of no cancel
-                if time.monotonic() - self._signed_at >= SIGN_S:
-                    self._signed_at = time.monotonic()
-                    self._files.watch(self._run, time.time_ns())
                 now = self._files.progress(self._mark)
         except storage.StorageError as error:
             if not self._is_away:
@@ -220,8 +242,14 @@ def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState)
     with suppress(storage.StorageError):
         if (said := files.ended(state.metadata.get("mark", ""))) is not None:
             return ClusterLostError(said[0]) if said[1] else SubmissionError(said[0])
+    if state.exit_code in (1, MAY_PASS) and (errors := _ERROR.findall(state.message)):  # its folder is full, or away
+        return (SubmissionError if state.exit_code == 1 else ClusterLostError)(errors[-1])
     last = (state.message.strip() or "no word of it is left").splitlines()[-1][:300]
     return ClusterLostError(f"the Ray job {job} died ({last}); see {client.page(job)}")
+
+
+_ERROR = re.compile(r'^(?:\S+ |\{.*"message": ")error: (.+?)(?:", "\w+": ".*|"\})?$', re.MULTILINE)
+"""Last words in the log of a job, as text or as a JSON line."""
 
 
 @contextmanager

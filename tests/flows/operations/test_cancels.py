@@ -22,7 +22,7 @@ from prefect.flow_engine import flow_run_logger, run_flow
 from prefect.states import Cancelled, Cancelling, Completed, Failed, Running
 
 from flows.operations import cancels
-from flows.operations.cancels import explain_cancel, leave_last_word, of_the_silent
+from flows.operations.cancels import explain_cancel, explain_never_begun, leave_last_word, of_the_silent
 from flows.operations.ends import GO_ON
 from flows.operations.last_word import say
 from infra import records
@@ -189,6 +189,21 @@ def test_a_process_whose_flow_was_never_called_ends_its_run(prefect_server: str)
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, check=True, timeout=AGES_S)
     assert state_of(run).is_cancelled()
     assert state_of(run).message == f"cancelled: it had not begun, and nothing was computed; {GO_ON}"
+
+
+@pytest.mark.parametrize("said", ["", "Flow run was cancelled before execution started."])
+def test_a_run_that_was_cancelled_before_it_began_says_so_though_no_hook_was_called(
+    prefect_server: str, said: str
+) -> None:
+    cancelled, begun = run_in(Cancelled(message=said)), run_in(Running())
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(begun, Cancelled(message=said), force=True)
+        name = client.read_flow_run(cancelled).name
+    wanted = f"cancelled: it had not begun, and nothing was computed; {GO_ON}"
+    explain_never_begun()
+    assert state_of(cancelled).message == wanted
+    assert state_of(begun).message == said
+    assert not [each for each in explain_never_begun() if each.startswith(f"{name} ")]
 
 
 def test_a_runner_that_is_late_does_not_write_over_the_last_word(prefect_server: str) -> None:

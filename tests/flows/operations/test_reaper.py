@@ -14,7 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Crashed, Pending, Running
 
+from flows.operations.ends import GO_ON
 from flows.operations.reaper import explain_crash, reap
+from infinity.jobs.submission.files import FOLDER, JobFiles
 from infra import records
 from infra.processes import birth
 from infra.records import FlowRunRecord, note_stage, recorded
@@ -120,6 +122,48 @@ def test_a_run_that_prefect_says_has_crashed_gets_to_say_where_it_stands(
         last.message
         == "Process exited with status code: -9; tokenizer: stored at step 77; start the same again to go on"
     )
+
+
+@pytest.mark.parametrize("by", ["the hook of the flow", "the reaper"])
+@pytest.mark.parametrize("watcher", ["this run", "another run"])
+def test_the_job_of_a_run_that_died_is_told_so_unless_another_run_watches_it(
+    prefect_server: str, tmp_path: Path, by: str, watcher: str
+) -> None:
+    process, pid = killed()
+    run = begun(Crashed(message="killed."), pid, stage="pretrain", folder=str(tmp_path))
+    files = JobFiles(str(tmp_path / FOLDER))
+    files.watch(str(run) if watcher == "this run" else watcher, 1)
+    end(process)
+    if by == "the reaper":
+        reap()
+    else:
+        state = found(run).state
+        assert state is not None
+        explain_crash(long_flow, found(run), state)
+    assert files.watched().is_last == (watcher == "this run")
+
+
+def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
+    prefect_server: str, tmp_path: Path
+) -> None:
+    """A server that is too busy makes a crash of a failure."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, Crashed(message="Process exited with status code: 1."), force=True)
+    with recorded(str(run.id)):
+        note_stage("dataset", str(tmp_path))
+        note_stage("dataset", str(tmp_path), f"/runs/x: no space left on the disk; {GO_ON}")
+    state = found(run.id).state
+    assert state is not None
+    explain_crash(long_flow, found(run.id), state)
+    last = found(run.id).state
+    assert last is not None
+    assert last.message == (f"Process exited with status code: 1; dataset: /runs/x: no space left on the disk; {GO_ON}")
+    with recorded(str(run.id)):
+        note_stage("dataset", str(tmp_path), "failed")
+        note_stage("dataset", str(tmp_path))  # tried again
+    (record,) = records.records()
+    assert not record.failure
 
 
 def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(prefect_server: str) -> None:

@@ -228,6 +228,19 @@ def _between() -> None:
     _in_python()
 
 
+def test_a_cluster_that_is_lost_between_two_stages_says_how_the_flow_goes_on(prefect_server: str) -> None:
+    @flow
+    @flow_body
+    def between() -> None:
+        raise ClusterLostError("the local Ray broke off: its process raylet died")
+
+    state = between(return_state=True)
+    assert state.is_failed()
+    assert state.message == (
+        "the local Ray broke off: its process raylet died; what is finished is kept; start the same again to go on"
+    )
+
+
 def test_a_flow_that_is_asked_to_end_outside_of_a_stage_ends_with_a_sentence(prefect_server: str) -> None:
     state = _between(return_state=True)
     assert state.is_failed()

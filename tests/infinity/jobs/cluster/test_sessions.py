@@ -113,6 +113,27 @@ def test_a_port_that_was_asked_for_stays() -> None:
         assert parameter.RayParams(metrics_agent_port=31_999).metrics_agent_port == 31_999
 
 
+@pytest.mark.parametrize(
+    ("kind", "command", "told"),
+    [
+        ("raylet", ["raylet", "--dashboard_agent_command=python agent.py --listen-port=25186 --x=1"], ["25186"]),
+        ("raylet", ["raylet", "--dashboard_agent_command=python agent.py --listen-port=0"], []),
+        ("raylet", ["raylet"], []),
+        ("gcs_server", ["gcs_server", "--listen-port=25186"], []),
+    ],
+)
+def test_a_raylet_hears_the_port_that_ray_tells_to_its_agent_alone(
+    monkeypatch: pytest.MonkeyPatch, kind: str, command: list[str], told: list[str]
+) -> None:
+    from ray._private import services
+
+    started = list[list[str]]()
+    monkeypatch.setattr(services, "start_ray_process", lambda command, kind, fate_share: started.append(command))
+    with known_ports():
+        services.start_ray_process(command, kind, fate_share=True)
+    assert started == [[*command, *(f"--dashboard_agent_listen_port={port}" for port in told)]]
+
+
 def test_ports_that_are_taken_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

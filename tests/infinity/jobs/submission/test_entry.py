@@ -12,10 +12,11 @@ import pytest
 
 from infinity import storage
 from infinity.jobs.progress import Progress
+from infinity.jobs.submission import entry, submit
 from infinity.jobs.submission.entry import main, watched
-from infinity.jobs.submission.files import NOT_SEEN, JobFiles
-from infinity.jobs.submission.submit import _Exchange
-from tests.fixtures.limits import AGES_S
+from infinity.jobs.submission.files import NOT_SEEN, JobFiles, WatchSign
+from infinity.jobs.submission.submit import _ProgressTeller, signing
+from tests.fixtures.limits import AGES_S, wait_until
 
 LONGEST_S = 0.6
 
@@ -31,10 +32,10 @@ class SlowFiles(JobFiles):
 
     looks: list[float]
 
-    def watched(self) -> str:
+    def watched(self) -> WatchSign:
         self.looks.append(time.monotonic())
         time.sleep(1.5 * LONGEST_S)
-        return "the same"
+        return WatchSign("the same", is_last=False)
 
 
 def unwatched(files: JobFiles) -> float:
@@ -63,13 +64,13 @@ def test_waiting_for_a_slow_store_is_no_silence(tmp_path: Path) -> None:
 
 def test_signs_of_life_keep_a_job(tmp_path: Path) -> None:
     files, ended = JobFiles(str(tmp_path)), threading.Event()
-    looks, look = list[str](), files.watched
+    looks, look = list[WatchSign](), files.watched
 
     @dataclass(frozen=True, slots=True)
     class SignedFiles(JobFiles):
         """A watcher gives a sign before every look."""
 
-        def watched(self) -> str:
+        def watched(self) -> WatchSign:
             files.watch("run-1", len(looks))
             looks.append(look())
             return looks[-1]
@@ -89,10 +90,11 @@ def test_a_watcher_does_not_wait_for_a_store_that_is_away_and_says_so_once(monke
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     told: list[Progress] = []
-    exchange, began = _Exchange(JobFiles("s3://nobody/stage/job"), "run-1", "mark", told.append), time.monotonic()
-    with storage.patient(2 * AGES_S, lambda _: None):
-        exchange.take_turn()
-        exchange.take_turn()
+    files = JobFiles("s3://nobody/stage/job")
+    teller, began = _ProgressTeller(files, "mark", told.append), time.monotonic()
+    with storage.patient(2 * AGES_S, lambda _: None), signing(files, "run-1"):
+        teller.take_turn()
+        teller.take_turn()
     assert time.monotonic() - began < AGES_S
     assert len(told) == 1
     assert "cannot be seen now" in told[0].message
@@ -102,16 +104,53 @@ def test_a_watcher_tells_what_is_new_of_its_own_job(tmp_path: Path) -> None:
     told: list[Progress] = []
     files = JobFiles(str(tmp_path))
     files.tell("earlier", Progress(0.9, "step 9 of a job that was stopped"))
-    exchange = _Exchange(files, "run-1", "mark", told.append)
-    exchange.take_turn()
+    teller = _ProgressTeller(files, "mark", told.append)
+    teller.take_turn()
     assert told == []
     files.tell("mark", Progress(0.5, "step 1"))
-    exchange.take_turn()
-    exchange.take_turn()
+    teller.take_turn()
+    teller.take_turn()
     files.tell("mark", Progress(1.0, "step 2"))
-    exchange.take_turn()
+    teller.take_turn()
     assert [(each.fraction, each.message) for each in told] == [(0.5, "step 1"), (0.999, "step 2")]
-    assert "run-1" in files.watched()
+
+
+def test_signs_of_life_come_whatever_the_watching_process_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "SIGN_S", 0.01)
+    files = JobFiles(str(tmp_path))
+    with signing(files, "run-1"):
+        seen = {wait_until(lambda: files.watched() if "run-1" in files.watched().text else None, "a sign").text}
+        wait_until(lambda: files.watched().text not in seen, "another sign")
+
+
+@pytest.mark.parametrize(("dead", "ends"), [("run-1", True), ("run-2", False), ("", False)])
+def test_a_job_whose_watcher_was_found_dead_ends_early_unless_another_one_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: str, ends: bool
+) -> None:
+    monkeypatch.setenv("INFINITY_JOB_UNWATCHED_S", str(2 * AGES_S))
+    monkeypatch.setattr(entry, "LEFT_S", 0.3)
+    monkeypatch.setattr(entry, "LOOK_S", 0.05)
+    files, ended = JobFiles(str(tmp_path)), threading.Event()
+    files.watch("run-1", 1)
+    with watched(files, lambda silent_s: ended.set()):
+        files.leave(dead)
+        assert files.watched().is_last == ends
+        assert ended.wait(AGES_S if ends else 1.0) == ends
+
+
+def test_a_watcher_that_gives_a_sign_after_another_one_was_found_dead_keeps_the_job(tmp_path: Path) -> None:
+    files = JobFiles(str(tmp_path))
+    files.leave("run-1")  # of a job that nobody has watched yet
+    files.watch("run-1", 1)
+    files.leave("run-1")
+    files.leave("run-1")
+    before = files.watched()
+    files.watch("run-2", 2)
+    assert before.is_last
+    assert not files.watched().is_last
+    assert files.watched().text != before.text
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"mark": "mark"}', '{"mark": "mark", "fraction": "x"}'])

@@ -10,14 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from infinity.jobs.spec import JobSpec, is_done
-from infinity.jobs.submission.client import is_job_address
-from infinity.jobs.submission.files import submission_id
+from infinity.jobs.submission.client import JobState, SubmissionError, is_job_address
+from infinity.jobs.submission.files import MAY_PASS, JobFiles, submission_id
+from infinity.jobs.submission.submit import _failure
+from infinity.jobs.watching import ClusterLostError
 from infinity.recipes.runs import EndToEnd, end_to_end
 from tests.fixtures.faults.killing import REPOSITORY, Victim, newest_step
 from tests.fixtures.limits import AGES_S, wait_until
@@ -93,6 +96,36 @@ def jobs(head: RayHead, spec: JobSpec) -> list[dict[str, Any]]:
         f"{head.address}/api/jobs/", headers={"authorization": f"Bearer {token}"}, timeout=AGES_S, trust_env=False
     )
     return [job for job in answer.json() if job["submission_id"] == submission_id(spec)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("12:00:01 error: /runs/t: no space left on the disk", "/runs/t: no space left on the disk"),
+        (
+            '{"time": "1", "level": "ERROR", "logger": "e", "message": "error: a: b", "run": "demo", "stage": "t"}',
+            "a: b",
+        ),
+        ('{"time": "1", "level": "ERROR", "logger": "e", "message": "error: a"}', "a"),
+    ],
+    ids=["text", "JSON of a run", "JSON"],
+)
+@pytest.mark.parametrize(("code", "kind"), [(1, SubmissionError), (MAY_PASS, ClusterLostError)])
+def test_a_job_whose_folder_takes_no_last_word_is_heard_in_its_log(
+    tmp_path: Path, line: str, said: str, code: int, kind: type[Exception]
+) -> None:
+    """As on a full disk. Another job has left its own word there."""
+    spec = end_to_end("mini", source=None, output=str(tmp_path)).dataset
+    files, message = JobFiles.of(spec), f"failed with exit code {code}:\n12:00:00 a\n{line}\nbye"
+    state = JobState("FAILED", message, code, {})
+    files.end("another", "a word of an earlier job", may_retry=False)
+    error = _failure(SimpleNamespace(address="", page=str), files, spec, state)  # type: ignore[arg-type]
+    assert type(error) is kind
+    assert str(error) == said
+    for silent in (JobState("FAILED", "killed\nby something", code, {}), JobState("FAILED", line, 137, {})):
+        error = _failure(SimpleNamespace(address="", page=str), files, spec, silent)  # type: ignore[arg-type]
+        assert type(error) is ClusterLostError
+        assert "died (" in str(error)
 
 
 @pytest.mark.parametrize("address", ["http://head:8265", "https://ray.example.com"])
