@@ -335,7 +335,21 @@ def main() -> None:
     parser.add_argument("--stop", action="store_true", help="end a training once all is told that counts")
     parser.add_argument("--again", action="store_true", help="diagnose what is in the record once more")
     options = parser.parse_args()
+    with _only_errors():
+        _run(options)
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _run(options: argparse.Namespace) -> None:
     work = storage.absolute(options.work)
     trials = Trials(work, options.first_seed, options.recipe, options.tokenizers)
     wanted = {fault: options.healthy if fault == HEALTHY else options.seeds for fault in (*FAULTS, HEALTHY)}

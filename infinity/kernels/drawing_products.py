@@ -48,7 +48,7 @@ def drawn_product(
     if serves(x, weight, dtype):
         bias = None if bias is None else bias.to(dtype)
         name, form = ("gelu", "tanh") if gelu else ("none", "")
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(dtype), weight, bias, name, [], form)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(dtype), weight.to(dtype), bias, name, [], form)
         return product
     result = F.linear(x, weight, bias)
     return F.gelu(result, approximate="tanh") if gelu else result
@@ -57,14 +57,14 @@ def drawn_product(
 def serves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Return whether the fast twin serves: without gradients, for plain tensors on a CPU that has the product.
 
-    Weights in another data type are left to autocast, which casts them once.
+    Weights of float32 are cast, so that a picture does not depend on the data type in which they are stored.
 
     Args:
         x: Tokens of B pictures.
         weight: Weights.
         dtype: Data type of the product.
     """
-    is_plain = x.device.type == "cpu" and type(x) is Tensor and weight.dtype == dtype and x.ndim == 3
+    is_plain = x.device.type == "cpu" and type(x) is Tensor and weight.is_floating_point() and x.ndim == 3
     if not is_plain or torch.is_grad_enabled() or torch.compiler.is_compiling() or not len(x):
         return False
     if dtype == torch.float32 and x.shape[1] < LEAST_TOKENS:

@@ -98,7 +98,8 @@ class FeedForward(nn.Module):
         """
         if drawing and x_BLD.device.type == "cpu":
             return drawn(drawn(x_BLD, self.expand, gelu=True), self.contract)
-        keeps = self.keeps_hidden or x_BLD.nbytes < LARGE_BYTES
+        # A compiler chooses itself what it keeps, and does not know the size of a batch.
+        keeps = not torch.compiler.is_compiling() and (self.keeps_hidden or x_BLD.nbytes < LARGE_BYTES)
         if onto is not None:
             return gated_feed_forward(*onto, x_BLD, self.expand, self.contract, keeps_hidden=keeps)
         return feed_forward(x_BLD, self.expand, self.contract, recomputed=recomputed, keeps_hidden=keeps)

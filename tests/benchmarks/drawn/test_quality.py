@@ -62,9 +62,9 @@ def test_a_line_per_method_and_per_kind_of_weights(
     monkeypatch.setattr(sys, "argv", ["quantized", model, "--count", "1", "--per-task", "1"])
     quantized.main()
     told = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in told[:5]] == [
+    assert [line.partition(":")[0] for line in told[:6]] == [
         "weights float32, cache float32", "weights int8, cache float32", "weights int4, cache float32",
-        "weights float32, cache int8", "weights int4, cache int8",
+        "weights float8, cache float32", "weights float32, cache int8", "weights int4, cache int8",
     ]  # fmt: skip
     assert "0.0% other bits" in told[0]
-    assert "0.0% other bits" not in told[4]
+    assert "0.0% other bits" not in told[5]

@@ -22,11 +22,11 @@ def picture(path: Path) -> None:
 
 
 def test_every_model_has_a_spec_of_its_own_with_an_absolute_path(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3_server: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = made(["a", "s3://bucket/b"], None, geneval={})
-    assert [spec["model"] for spec in found] == [str(tmp_path / "a"), "s3://bucket/b"]
+    found = made(["a", f"{s3_server}/b"], None, geneval={})
+    assert [spec["model"] for spec in found] == [str(tmp_path / "a"), f"{s3_server}/b"]
     assert all(spec["geneval"] == {} for spec in found)
 
 
