@@ -12,6 +12,8 @@ from infinity.storage.fences import Fence, fenced, held
 
 R = TypeVar("R")
 
+SETTLE_S = 0.5
+"""Seconds between a failure and the cancelling of other calls: short ones end, long ones are with their workers."""
 _CALLS_PER_CPU = 2
 """Enough that no worker waits for the driver, few enough that arguments and results stay small."""
 
@@ -92,8 +94,12 @@ def each_result(
         # The cause alone: the trace of a worker's internals is in Ray's logs.
         raise error.cause from None
     finally:
-        for reference in running:
-            ray.cancel(reference)
+        if running:
+            # Ray ends this process ("Check failed: it != submissible_tasks_.end()") where a call is cancelled just when
+            # a worker gets it, as after one that failed at once.
+            _, left = ray.wait(list(running), num_returns=len(running), timeout=SETTLE_S)
+            for reference in left:
+                ray.cancel(reference)
 
 
 def _call(fences: Sequence[Fence], patience_s: float, function: Callable[..., R], *arguments: Any) -> R:

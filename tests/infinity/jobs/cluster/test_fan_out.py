@@ -8,6 +8,7 @@ import pytest
 from infinity import storage
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.fan_out import each_result, fan_out
+from tests.fixtures.limits import AGES_S
 
 
 def squared(number: int) -> int:
@@ -61,3 +62,47 @@ def test_calls_are_as_patient_with_a_store_as_the_process_that_asks(local_ray: N
     assert fan_out(patience_there, [(3,)]) == [(3, 0.0)]
     with in_process(), storage.patient(5.0):
         assert fan_out(patience_there, [(4,)]) == [(4, 5.0)]
+
+
+def refused(number: int) -> int:
+    raise ValueError(f"call {number}")
+
+
+@pytest.mark.ray
+def test_calls_that_end_by_themselves_are_not_cancelled_and_the_process_outlives_them(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    cancelled: list[object] = []
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    monkeypatch.setattr("infinity.jobs.cluster.fan_out.SETTLE_S", AGES_S)
+    for _ in range(20):  # Ray ended this process after at most 300 such failures
+        with pytest.raises(ValueError, match="call "):
+            fan_out(refused, [(number,) for number in range(8)])
+    assert cancelled == []
+
+
+@pytest.mark.ray
+def test_calls_that_last_are_cancelled_after_a_failure(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    cancelled: list[object] = []
+    cancel = ray.cancel
+
+    def noted(reference: object) -> None:
+        cancelled.append(reference)
+        cancel(reference)
+
+    monkeypatch.setattr(ray, "cancel", noted)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="at once"):
+        fan_out(lasting, [(0.0,), (120.0,)])
+    assert len(cancelled) == 1
+    assert time.monotonic() - began < AGES_S
+
+
+def lasting(seconds: float) -> None:
+    if not seconds:
+        raise ValueError("at once")
+    time.sleep(seconds)
