@@ -31,14 +31,18 @@ def save(path: Path, grey: int = 0) -> None:
     Image.new("RGB", (8, 8), (grey, grey, grey)).save(path)
 
 
-@pytest.fixture
-def geneval(tmp_path: Path) -> GenevalBenchmark:
+def geneval_in(tmp_path: Path) -> GenevalBenchmark:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps(line(shape)) + "\n" for shape in SHAPES))
     return GenevalBenchmark(
         prompts=PinnedFile(uri=str(file)), detector=SceneDetector(), pictures_per_prompt=2,
         pictures=PictureFolder(uri=str(tmp_path / "pictures")),
     )  # fmt: skip
+
+
+@pytest.fixture
+def geneval(tmp_path: Path) -> GenevalBenchmark:
+    return geneval_in(tmp_path)
 
 
 def find(benchmark: GenevalBenchmark | DpgBenchmark) -> list[PromptSample]:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
-from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem
 from infinity.evaluation.prompts.found import in_folders_or_long, locate
-from infinity.storage.pinned import PinnedFile
-from tests.infinity.evaluation.prompts.test_found import SHAPES, find, folder, line, names, placed, save
+from tests.infinity.evaluation.prompts.test_found import find, folder, geneval_in, names, placed, save
 
 
 @pytest.fixture
 def geneval(tmp_path: Path) -> GenevalBenchmark:
-    file = tmp_path / "prompts.jsonl"
-    file.write_text("".join(json.dumps(line(shape)) + "\n" for shape in SHAPES))
-    return GenevalBenchmark(
-        prompts=PinnedFile(uri=str(file)), detector=SceneDetector(), pictures_per_prompt=2,
-        pictures=PictureFolder(uri=str(tmp_path / "pictures")),
-    )  # fmt: skip
+    return geneval_in(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["{:05d}_{}.png", "{:05d}/{}.jpg", "{}_{}.webp", "flux/{:05d}/samples/{:05d}.png",
