@@ -135,7 +135,9 @@ def test_a_bucket_is_read_through_a_small_cache(s3_server: str, tmp_path: Path, 
     cached = ReadingConfig(cache_folder=str(tmp_path), cache_bytes=4 * most, num_workers=3)
     assert whole(remote, 2, cached, steps) == wanted
     assert whole(remote, 1, ReadingConfig(num_workers=4), steps) == wanted
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 4 * most
+    shards = [path.stat().st_size for path in tmp_path.glob("*.tar*")]  # locks hold why a download failed
+    assert shards
+    assert sum(shards) <= 4 * most
 
 
 def test_damage_on_the_cache_disk_is_repaired_from_the_store(tmp_path: Path) -> None:
