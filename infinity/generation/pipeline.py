@@ -94,6 +94,17 @@ def load_transformer(uri: str) -> tuple[ModelConfig, Transformer]:
     return _transformer_of(load_checkpoint(uri, kind=KIND))
 
 
+def _own_tokenizer(where: str, digest: str) -> Tokenizer:
+    """Load the tokenizer of a model folder, which has to be the one that the transformer was trained with."""
+    checkpoint = load_checkpoint(where, kind=TOKENIZER_KIND)
+    if checkpoint.digest != digest:
+        raise ValueError(
+            f"{where}: the transformer was trained with tokenizer {digest}, this one is "
+            f"{checkpoint.digest}; the bits of one mean nothing to the other"
+        )
+    return tokenizer_of(checkpoint)
+
+
 def _transformer_of(checkpoint: Checkpoint, *, is_shared: bool = False) -> tuple[ModelConfig, Transformer]:
     config = ModelConfig.from_json(checkpoint.config, where=checkpoint.uri)
     tensors = checkpoint.tensors
@@ -171,14 +182,7 @@ class Pipeline:
         model = load_checkpoint(model_uri, kind=KIND)
         is_smaller = quantized is not None or in_bfloat16  # then float32 weights stay in the file until their turn
         config, transformer = _transformer_of(model, is_shared=is_smaller)
-        where = storage.join(model_uri, TOKENIZER_FOLDER)
-        checkpoint = load_checkpoint(where, kind=TOKENIZER_KIND)
-        if checkpoint.digest != config.tokenizer_digest:
-            raise ValueError(
-                f"{where}: the transformer was trained with tokenizer {config.tokenizer_digest}, this one is "
-                f"{checkpoint.digest}; the bits of one mean nothing to the other"
-            )
-        tokenizer = tokenizer_of(checkpoint)
+        tokenizer = _own_tokenizer(storage.join(model_uri, TOKENIZER_FOLDER), config.tokenizer_digest)
         _check_bits(config.transformer, tokenizer.config, where=model_uri)
         text_encoder = build_text_encoder(config.text, device)
         if text_encoder.channels != config.transformer.text_channels:

@@ -95,11 +95,20 @@ def each_result(
         raise error.cause from None
     finally:
         if running:
-            # Ray ends this process ("Check failed: it != submissible_tasks_.end()") where a call is cancelled just when
-            # a worker gets it, as after one that failed at once.
-            _, left = ray.wait(list(running), num_returns=len(running), timeout=SETTLE_S)
-            for reference in left:
-                ray.cancel(reference)
+            _cancel(list(running))
+
+
+def _cancel(running: list[Any]) -> None:
+    """Cancel the calls that do not end by themselves in a moment.
+
+    Ray ends this process ("Check failed: it != submissible_tasks_.end()") where a call is cancelled just when a worker
+    gets it, as after one that failed at once.
+    """
+    import ray
+
+    _, left = ray.wait(running, num_returns=len(running), timeout=SETTLE_S)
+    for reference in left:
+        ray.cancel(reference)
 
 
 def _call(fences: Sequence[Fence], patience_s: float, function: Callable[..., R], *arguments: Any) -> R:
