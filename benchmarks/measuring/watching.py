@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "BENCHMARK_MARK"
-_EVERY_S = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,8 +39,14 @@ class Watched:
     lines: tuple[str, ...]
 
 
-def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> Watched:
+def watch(command: Sequence[str], environment: dict[str, str] | None = None, *, every_s: float = 0.5) -> Watched:
     """Run a command that says ``begin`` and ``end``.
+
+    Args:
+        command: Command line.
+        environment: Variables on top of the present environment.
+        every_s: Seconds between two looks at all processes. A look takes some 50 ms, for the kernel's sums of shared
+            memory; what a process used after the last look before its end is lost.
 
     Raises:
         RuntimeError: The process failed, or did not say that it was done; the message holds the end of its output.
@@ -54,7 +59,7 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
         text=True,
         env={**os.environ, **(environment or {}), _MARK: mark, "PYTHONUNBUFFERED": "1"},
     )
-    watcher = _Watcher(mark, process.pid)
+    watcher = _Watcher(mark, every_s)
     watcher.start()
     lines, moments = [], {}
     assert process.stdout is not None
@@ -80,9 +85,9 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
 class _Watcher(threading.Thread):
     """Looks at all marked processes again and again; what a process used stays counted when it has ended."""
 
-    def __init__(self, mark: str, pid: int) -> None:
+    def __init__(self, mark: str, every_s: float) -> None:
         super().__init__(daemon=True)
-        self._mark, self._own = f"{_MARK}={mark}".encode(), pid
+        self._mark, self._every_s = f"{_MARK}={mark}".encode(), every_s
         self._known: dict[int, bool] = {}
         self._cpu: dict[int, float] = {}
         self._done = threading.Event()
@@ -90,7 +95,7 @@ class _Watcher(threading.Thread):
         self.peak_bytes = self.largest_bytes = 0
 
     def run(self) -> None:
-        while not self._done.wait(_EVERY_S):
+        while not self._done.wait(self._every_s):
             self.look()
 
     def stop(self) -> None:

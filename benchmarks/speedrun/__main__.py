@@ -98,7 +98,8 @@ def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> See
     output.mkdir(parents=True, exist_ok=True)
     before = os.getloadavg()[0]
     command = [str(python_of(tree)), str(Path(__file__).with_name("stage.py")), str(output), str(seed), *more]
-    watched = watch(["env", "-C", str(tree), "-u", "PYTHONPATH", *command])
+    # Every half second would take a tenth of a core from the stages.
+    watched = watch(["env", "-C", str(tree), "-u", "PYTHONPATH", *command], every_s=3.0)
     words = [line.split() for line in watched.lines if line.startswith("stage ")]
     score, psnr_db = figures(Path(watched.lines[watched.lines.index("end") + 1]))
     record = SeedRecord(
