@@ -15,8 +15,12 @@ from infinity.data.images.decoding import MAX_PIXELS, decode, to_rgb, upright
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
-COVERED = 0.5
-"""Share of a token's area that a mask must cover so that the token is drawn again."""
+COVERED = 0.2
+"""Share of a token's area that a mask must cover so that the token is drawn again.
+
+Coarse tokens say which colour an object has. At 0.5 a masked object leaves most of them as they are, and of 48 edits
+of drawn scenes 17 succeeded; at 0.2, 45 did (``benchmarks.drawn.scene_edits``).
+"""
 
 Mask = Image.Image | np.ndarray | Tensor
 """Pixels to draw again: transparent, or white (at least half the brightness) where none is; True, or a whole number

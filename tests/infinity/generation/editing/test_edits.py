@@ -246,7 +246,7 @@ def test_a_token_is_drawn_again_where_the_mask_covers_its_share(covered: float) 
 def test_impossible_shares_and_empty_masks_are_named(source: PictureBits, covered: float) -> None:
     with pytest.raises(ValueError, match="expected a share above 0"):
         inpainting(source, np.ones((4, 4), dtype=bool), covered=covered)
-    with pytest.raises(ValueError, match="covers less than 50% of every token"):
+    with pytest.raises(ValueError, match="covers less than 20% of every token"):
         inpainting(source, np.zeros((4, 4), dtype=bool))
 
 
