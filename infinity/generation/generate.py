@@ -1,4 +1,4 @@
-"""Generate pictures from prompts, scale by scale, with cached keys and values and classifier-free guidance (paper 3.1).
+"""Generate pictures from prompts, scale by scale, with a key-value cache and classifier-free guidance (paper 3.1).
 
 The unconditional branch of classifier-free guidance (CFG) runs as a second half of the batch.
 """

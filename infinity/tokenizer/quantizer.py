@@ -1,4 +1,7 @@
-"""Binary quantizers and their penalties (paper 3.2, Eq. 4; BSQ: arXiv:2406.07548; LFQ: arXiv:2310.05737)."""
+"""Binary spherical quantization (BSQ), lookup-free quantization (LFQ), and their entropy penalties.
+
+Sources: paper 3.2, Eq. 4; BSQ: arXiv:2406.07548; LFQ: arXiv:2310.05737.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The residual loop over scales (paper Alg. 1 and 2): one loop serves encoding, self-correction and generation."""
+"""Residual quantization over scales (paper Alg. 1 and 2): one loop for encoding, self-correction and generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One optimizer step: accumulate gradients over micro-batches and workers, check them, then update the weights."""
+"""One optimizer step: gradient accumulation over micro-batches and workers, checks, then the update of the weights."""
 
 from __future__ import annotations
 

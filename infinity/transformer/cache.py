@@ -1,4 +1,4 @@
-"""Cached keys and values of generation, as they are or in 8 bits per number with a scale per token and head."""
+"""Key-value cache of generation, as it is or in 8 bits per number with a scale per token and head."""
 
 from __future__ import annotations
 

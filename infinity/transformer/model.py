@@ -1,4 +1,7 @@
-"""The transformer (paper Fig. 3): one masked pass in training, one cached pass per scale in generation."""
+"""The transformer and its infinite-vocabulary classifier (paper Fig. 3, section 3.3).
+
+One masked pass in training, one pass per scale with a key-value cache in generation.
+"""
 
 from __future__ import annotations
 

@@ -65,6 +65,23 @@ def test_the_glossary_has_few_terms_each_with_a_word_of_the_field() -> None:
     assert all(len(cells) == 3 and all(cells) for cells in rows)
 
 
+def test_ideas_of_the_paper_are_found_by_the_fields_words() -> None:
+    """``grep`` for an idea's words finds its file, among few others."""
+    text = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|$", text.split("## Where is the paper")[1].split("\n## ")[0], re.MULTILINE
+    )[1:]
+    assert len(rows) == 12
+    sources = {path: path.read_text(encoding="utf-8").casefold() for path in (REPOSITORY / "infinity").rglob("*.py")}
+    for idea, cell in rows:
+        word = re.split(r"[(,]| of | over ", idea)[0].strip().removesuffix("s").casefold()
+        found = {path.relative_to(REPOSITORY) for path, source in sources.items() if word in source}
+        named = [Path(name) for name in re.findall(r"`(infinity/[^`]+)`", cell)]
+        assert named and len(found) <= 20, idea
+        for name in named:
+            assert any(path == name or name in path.parents for path in found), f"{word!r} is not found in {name}"
+
+
 def test_walks_name_files_that_exist_and_not_too_many() -> None:
     text = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
     walks = text[text.index("## Three walks") : text.index("## Files of a run")]
