@@ -100,6 +100,10 @@ class UnreadableError(ValueError):
         return f"{self.reason.replace('_', ' ')}: {self.detail}"
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
     """A picture that was decoded without complaint.
@@ -110,6 +114,8 @@ class Decoded:
         keep_bytes: Whether the original bytes show exactly ``image`` to every reader, so that they can be stored.
         size: Width and height of the picture, upright; ``image`` is smaller if it was decoded at a fraction.
         converted_from: Name of the colour profile that it had instead of sRGB; empty if its numbers are the file's.
+        box: Left, top, right and bottom of what the picture covers of ``image``, in pixels; None is all of it. A side
+            that the fraction does not divide has a last row of pixels that is covered in part only.
     """
 
     image: Image.Image
@@ -117,6 +123,7 @@ class Decoded:
     keep_bytes: bool
     size: tuple[int, int]
     converted_from: str = ""
+    box: Box | None = None
 
     @property
     def pixels_sha256(self) -> bytes:
@@ -176,8 +183,9 @@ def decode(
         copy = 4 * header.width_px * header.height_px
         need += copy * (image.mode != "RGB" or not plain)
         _check_memory(header, need, max_memory_bytes)
+        drafted = None
         if side_px is not None:
-            image.draft(None, (side_px, side_px))  # only JPEG knows how
+            drafted = image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
             image.load()
             orientation = _orientation(image)  # some formats keep it behind the pixels
@@ -187,6 +195,7 @@ def decode(
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
                 image = _with_exif(profile.to_srgb(image), image)
+            box = None if drafted is None else _turned(drafted[1], image.size, orientation)
             rgb = to_rgb(upright(image))
         except UnreadableError:
             raise
@@ -197,7 +206,7 @@ def decode(
     extension = FORMATS[header.format] if keep else "png"
     size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
     converted = "" if profile is None else profile.name
-    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted)
+    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted, box=box)
 
 
 def check_header(data: bytes, max_pixels: int) -> Header:
@@ -321,6 +330,16 @@ def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
     for name in ("icc_profile", "transparency"):
         converted.info.pop(name, None)
     return converted
+
+
+def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Return where a box of a picture of some width and height lies once the picture is turned as its EXIF says."""
+    (left, top, right, bottom), (width, height) = box, size
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
 
 
 def _orientation(image: Image.Image) -> int:

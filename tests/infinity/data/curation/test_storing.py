@@ -201,18 +201,32 @@ def quality_db(first: Image.Image, second: Image.Image) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-@pytest.mark.parametrize("side_px", [40, 64, 100, 130])
-@pytest.mark.parametrize("seed", range(3))
-def test_stored_pictures_equal_reductions_of_the_whole_picture(seed: int, side_px: int) -> None:
-    """Fine detail shows a JPEG's own scaling most; a margin of three leaves 40 dB, one of two 38."""
-    random = np.random.default_rng(seed)
-    small = Image.fromarray(random.integers(0, 256, (100, 133, 3), dtype=np.uint8))
-    original = io.BytesIO()
-    small.resize((400, 300), Image.Resampling.BICUBIC).save(original, "JPEG", quality=92)
+def stored_quality_db(original: bytes, side_px: int) -> float:
+    """Return the PSNR of the stored picture against the reduction of the fully decoded one, at the same JPEG quality."""
     config = StoringConfig(side_px=side_px)
-    picture = decode(original.getvalue(), 10**6, side_px=config.decoded_px)
+    picture = decode(original, 10**8, side_px=config.decoded_px)
     stored = Image.open(io.BytesIO(reduce_picture(picture, config)))
-    whole = shrink(decode(original.getvalue(), 10**6).image, stored.size, "bicubic")
+    whole = shrink(decode(original, 10**8).image, stored.size, "bicubic")
     expected = io.BytesIO()
     whole.save(expected, "JPEG", quality=config.quality)
-    assert quality_db(stored, Image.open(expected)) >= 40
+    return quality_db(stored, Image.open(expected))
+
+
+@pytest.mark.parametrize("side_px", [40, 64, 75, 100, 115, 130])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_stored_pictures_equal_reductions_of_the_whole_picture(orientation: int, side_px: int) -> None:
+    """Noise shows a JPEG's own scaling most; in sizes that no fraction divides, and turned by EXIF."""
+    random, exif = np.random.default_rng(orientation), Image.Exif()
+    exif[0x0112] = orientation
+    small = Image.fromarray(random.integers(0, 256, (100, 133, 3), dtype=np.uint8))
+    size, original = (393 + 7 * orientation, 305 - 5 * orientation), io.BytesIO()
+    small.resize(size, Image.Resampling.BICUBIC).save(original, "JPEG", quality=92, exif=exif)
+    assert stored_quality_db(original.getvalue(), side_px) >= 39.5
+
+
+@pytest.mark.parametrize("side_px", [24, 40, 64, 90])
+def test_photographs_are_stored_as_reductions_of_the_whole_picture(shared: Path, side_px: int) -> None:
+    photographs = sorted((shared / "data" / "infinity_toy").glob("*.jpg"))
+    qualities = {path.name: stored_quality_db(path.read_bytes(), side_px) for path in photographs}
+    assert len(qualities) == 10
+    assert min(qualities.values()) >= 40, qualities

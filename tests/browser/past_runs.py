@@ -1,0 +1,149 @@
+"""Seconds until the pages of the Prefect UI show what they should, with many past runs in the database.
+
+    python -m tests.browser.past_runs --runs 1000 --out shots
+
+Starts a stack of its own (server only) in a temporary folder, deploys ``evaluate``, writes past runs with the shape of
+end-to-end (five task runs and twelve artifacts each) into its database, and opens each page several times in a browser.
+The last line names the slowest page; the exit code is 1 where its median is above ``--limit-s``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from infra.environment import apply_common_environment
+from infra.settings import Settings
+from infra.stack import Stack
+from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.fixtures.limits import AGES_S
+from tests.fixtures.servers.prefect_api import ask
+
+TASKS = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
+ARTIFACTS_PER_RUN = 12
+NEWEST = "past-run-0"
+
+
+async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
+    """Write finished runs into the database of PREFECT_API_DATABASE_CONNECTION_URL; return the id of the newest.
+
+    Args:
+        number: Runs, one every twenty minutes back from now.
+        flow: Id of their flow.
+        deployment: Id of their deployment.
+    """
+    from prefect.server.database import provide_database_interface
+    from prefect.server.models import artifacts, flow_runs, task_runs
+    from prefect.server.schemas import core, states
+
+    database, newest = provide_database_interface(), None
+    async with database.session_context(begin_transaction=True) as session:
+        for index in range(number):
+            ended = datetime.now(UTC) - timedelta(minutes=20 * index)
+            done = {"state_type": states.StateType.COMPLETED, "state_name": "Completed", "end_time": ended}
+            begun = {"start_time": ended - timedelta(minutes=8), "expected_start_time": ended - timedelta(minutes=8)}
+            run = await flow_runs.create_flow_run(
+                session=session,
+                flow_run=core.FlowRun(
+                    flow_id=flow,
+                    deployment_id=deployment,
+                    name=f"past-run-{index}",
+                    created=begun["start_time"],
+                    state=states.Completed(timestamp=ended),
+                    parameters={"run": f"demo-{index}", "recipe": "demo"},
+                    **done,
+                    **begun,
+                ),
+            )
+            newest = newest or run.id
+            for task in TASKS:
+                await task_runs.create_task_run(
+                    session=session,
+                    task_run=core.TaskRun(
+                        flow_run_id=run.id,
+                        task_key=task,
+                        dynamic_key="0",
+                        name=task,
+                        state=states.Completed(timestamp=ended),
+                        **done,
+                        **begun,
+                    ),
+                )
+            for each in range(ARTIFACTS_PER_RUN):
+                artifact = core.Artifact(
+                    key=f"page-{each}", type="markdown", flow_run_id=run.id, data="| metric | value |\n|---|---|\n" * 40
+                )
+                await artifacts.create_artifact(session=session, artifact=artifact)
+    assert newest is not None
+    return UUID(str(newest))
+
+
+def seconds_until(browser: Browser, url: str, words: Sequence[str]) -> float:
+    """Return the seconds from the request of a page to the moment at which it shows some words."""
+    begun = time.monotonic()
+    browser.open(url, until=words, settle_s=0.0)
+    return time.monotonic() - begun
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.past_runs")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--times", type=int, default=5, help="loads of each page")
+    parser.add_argument("--limit-s", type=float, default=2.0)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures of the pages")
+    options = parser.parse_args(arguments)
+    if (reason := why_no_browser()) is not None:
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+    apply_common_environment()
+    with tempfile.TemporaryDirectory(prefix="inf-past-") as folder:
+        stack = Stack(Settings(state=Path(folder), runs=f"{folder}/runs", prefect_api_url=None))
+        server = stack.server_up(timeout_s=AGES_S)
+        try:
+            database = Path(folder) / "prefect" / "prefect.db"
+            os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
+            os.environ["PREFECT_API_AUTH_STRING"] = stack.auth() or ""
+            medians = measure(server.api_url, options.runs, options.times, options.out)
+        finally:
+            stack.down()
+    slowest = max(medians, key=lambda name: medians[name])
+    print(f"slowest of {len(medians)} pages with {options.runs} past runs: {slowest}, {medians[slowest]:.2f} s")
+    return 0 if medians[slowest] <= options.limit_s else 1
+
+
+def measure(api: str, runs: int, times: int, out: Path) -> dict[str, float]:
+    """Fill the database and return the median seconds of each page by name."""
+    flow = UUID(ask(api, "flows/", {"name": "end-to-end"})["id"])
+    deployment = UUID(ask(api, "deployments/", {"name": "local", "flow_id": str(flow)})["id"])
+    newest, ui = asyncio.run(write_past_runs(runs, flow, deployment)), api.removesuffix("/api")
+    pages: dict[str, tuple[str, tuple[str, ...]]] = {
+        "dashboard": ("dashboard", ("Flow Runs", "Task Runs")),
+        "runs": ("runs", (NEWEST,)),
+        "flows": ("flows", ("end-to-end",)),
+        "deployments": ("deployments", ("local",)),
+        "one run": (f"runs/flow-run/{newest}", (NEWEST, TASKS[-1])),
+        "artifacts": ("artifacts", ("page-0",)),
+    }
+    medians = {}
+    with open_browser() as browser:
+        browser.log_in(ui, os.environ["PREFECT_API_AUTH_STRING"])
+        for name, (path, words) in pages.items():
+            seconds = [seconds_until(browser, f"{ui}/{path}", words) for _ in range(times)]
+            medians[name] = statistics.median(seconds)
+            print(f"{name}: {medians[name]:.2f} s ({min(seconds):.2f} to {max(seconds):.2f})", flush=True)
+            browser.shoot(out / f"{name.replace(' ', '-')}.png")
+    return medians
+
+
+if __name__ == "__main__":
+    sys.exit(main())
