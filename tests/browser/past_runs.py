@@ -42,10 +42,12 @@ async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
         deployment: Id of their deployment.
     """
     from prefect.server.database import provide_database_interface
-    from prefect.server.models import artifacts, flow_runs, task_runs
+    from prefect.server.models import flow_runs, task_runs
     from prefect.server.schemas import core, states
+    from sqlalchemy import insert
 
     database, newest = provide_database_interface(), None
+    pages: list[dict[str, object]] = []
     async with database.session_context(begin_transaction=True) as session:
         for index in range(number):
             ended = datetime.now(UTC) - timedelta(minutes=20 * index)
@@ -78,11 +80,12 @@ async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
                         **begun,
                     ),
                 )
-            for each in range(ARTIFACTS_PER_RUN):
-                artifact = core.Artifact(
-                    key=f"page-{each}", type="markdown", flow_run_id=run.id, data="| metric | value |\n|---|---|\n" * 40
-                )
-                await artifacts.create_artifact(session=session, artifact=artifact)
+            text = "| metric | value |\n|---|---|\n" * 40
+            pages += [
+                {"key": f"page-{each}", "type": "markdown", "flow_run_id": run.id, "data": text}
+                for each in range(ARTIFACTS_PER_RUN)
+            ]
+        await session.execute(insert(database.Artifact), pages)
     assert newest is not None
     return UUID(str(newest))
 

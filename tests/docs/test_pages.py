@@ -77,7 +77,8 @@ def test_ideas_of_the_paper_are_found_by_the_fields_words() -> None:
         word = re.split(r"[(,]| of | over ", idea)[0].strip().removesuffix("s").casefold()
         found = {path.relative_to(REPOSITORY) for path, source in sources.items() if word in source}
         named = [Path(name) for name in re.findall(r"`(infinity/[^`]+)`", cell)]
-        assert named and len(found) <= 20, idea
+        assert named, idea
+        assert len(found) <= 20, idea
         for name in named:
             assert any(path == name or name in path.parents for path in found), f"{word!r} is not found in {name}"
 

@@ -202,7 +202,7 @@ def quality_db(first: Image.Image, second: Image.Image) -> float:
 
 
 def stored_quality_db(original: bytes, side_px: int) -> float:
-    """Return the PSNR of the stored picture against the reduction of the fully decoded one, at the same JPEG quality."""
+    """Return the PSNR of the stored picture against the reduction of the fully decoded one, at the same quality."""
     config = StoringConfig(side_px=side_px)
     picture = decode(original, 10**8, side_px=config.decoded_px)
     stored = Image.open(io.BytesIO(reduce_picture(picture, config)))
