@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from infra.environment import apply_common_environment
@@ -51,8 +52,15 @@ async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
     async with database.session_context(begin_transaction=True) as session:
         for index in range(number):
             ended = datetime.now(UTC) - timedelta(minutes=20 * index)
-            done = {"state_type": states.StateType.COMPLETED, "state_name": "Completed", "end_time": ended}
-            begun = {"start_time": ended - timedelta(minutes=8), "expected_start_time": ended - timedelta(minutes=8)}
+            done: dict[str, Any] = {
+                "state_type": states.StateType.COMPLETED,
+                "state_name": "Completed",
+                "end_time": ended,
+            }
+            begun: dict[str, Any] = {
+                "start_time": ended - timedelta(minutes=8),
+                "expected_start_time": ended - timedelta(minutes=8),
+            }
             run = await flow_runs.create_flow_run(
                 session=session,
                 flow_run=core.FlowRun(
