@@ -4,7 +4,7 @@
 
 PICTURES holds image files and their captions: a file ``metadata.jsonl`` with lines such as
 ``{"file_name": "1f600.png", "text": "grinning face"}``, or a .txt file beside every picture. A .jsonl or .parquet
-table and WebDataset shards (.tar) do too. The recipe "emoji" takes about two hours on two CPU cores.
+table and WebDataset shards (.tar) do too. The recipe "emoji" takes about an hour on two CPU cores.
 """
 
 import sys

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", help="name of the run, a folder in runs/; 'demo', or the name of the data")
     parser.add_argument(
-        "--recipe", default="demo", help="sizes and lengths: demo (10 minutes), emoji (2 hours) or mini (2 minutes)"
+        "--recipe", default="demo", help="sizes and lengths: demo (10 minutes), emoji (1 hour) or mini (2 minutes)"
     )
     parser.add_argument(
         "--plan",

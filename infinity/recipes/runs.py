@@ -97,7 +97,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
 
     Args:
         recipe: Recipe: "demo" takes less than 10 minutes on two cores, "emoji" is for a few thousand small pictures and
-            takes two hours, "mini" takes two minutes and learns next to nothing.
+            takes an hour, "mini" takes two minutes and learns next to nothing.
         source: URI of captioned pictures (image folder, .jsonl or .parquet); None draws scenes.
         output: URI of the folder in which every stage creates a folder.
 
@@ -244,7 +244,7 @@ def _demo() -> Recipe:
 
 
 def _emoji() -> Recipe:
-    """Return the recipe for a few thousand small pictures, each with a name of its own: two hours on two cores.
+    """Return the recipe for a few thousand small pictures, each with a name of its own: an hour on two cores.
 
     It has more bits and a wider tokenizer than the demo, whose few colours and shapes need less. It makes many epochs,
     since every name occurs only once per epoch.
@@ -253,14 +253,13 @@ def _emoji() -> Recipe:
     return demo.replace(
         tokenizer=demo.tokenizer.replace(num_bits=num_bits, base_width=24),
         losses=SCENE_LOSSES,
-        tokenizer_loop=_loop(5000, 16, num_parts=2),
-        tokenizer_rate=4e-3,
+        tokenizer_loop=_loop(1900, 16, num_parts=2),
+        tokenizer_rate=5e-3,
         transformer=demo.transformer.replace(width=192, num_heads=6, depth=6, num_bits=num_bits),
-        pretrain_loop=_loop(3200, 32, num_parts=2, num_sheets=8),
-        finetune_loop=_loop(1800, 32, num_parts=2),
-        transformer_rate=2e-3,
+        pretrain_loop=_loop(900, 32, num_parts=2, num_sheets=8),
+        finetune_loop=_loop(1200, 32, num_parts=2),
+        transformer_rate=4e-3,
         sampling=SamplingConfig(guidance=3.0, temperature=0.4),
-        algorithm="adamw",
     )
 
 
