@@ -29,7 +29,6 @@ class LikelyCause(Config):
     """Evidence for a fault.
 
     Attributes:
-        cause: Known fault.
         certainty: How surely the evidence means this fault, 0 to 1.
         evidence: What was found and what a healthy run has, in one sentence.
     """

@@ -62,7 +62,6 @@ class PictureTextEncoder(ABC):
     Args:
         model: CLIP of transformers; it is put into evaluation mode.
         batch_size: Pictures or texts per batch.
-        device: Device of the network.
     """
 
     def __init__(self, model: Any, batch_size: int, device: str) -> None:

@@ -63,7 +63,6 @@ class Patience(Config):
         is given up goes on unheard, and does not keep the process alive.
 
         Args:
-            uri: The file.
             what: Name of what is read, for the message.
             attempt: Function that reads; StorageErrors and time-outs are tried again, a missing file is not.
 

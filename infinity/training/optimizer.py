@@ -102,7 +102,6 @@ def make_optimizer(
 
     Args:
         module: Network whose weights are trained.
-        config: Settings.
         group: Workers that take every step together.
 
     Raises:

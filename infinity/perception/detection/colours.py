@@ -55,8 +55,6 @@ class ColourClassifier:
         """Return the colour of the object in every picture.
 
         Args:
-            pictures: Pictures of any size.
-            thing: Name of the object that they show.
             colours: Possible answers.
         """
         features = normalised(self._clip.embed_pictures(pictures))

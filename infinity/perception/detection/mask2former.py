@@ -55,7 +55,6 @@ class Instances:
         labels: Number of every object's class.
         scores: Score of every object, 0 to 1.
         boxes: Left, top, right, bottom in pixels of the picture; right and bottom are just outside of the mask.
-        masks: Pixels of every object.
     """
 
     labels: Int64[np.ndarray, " n"]
@@ -125,7 +124,6 @@ def rows_of(
     Args:
         class_logits: Class scores of every query; the last class is "no object".
         mask_logits: Mask of every query, at the size that the picture was resized to, without padding.
-        size_px: Rows and columns of the picture.
     """
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
     num_classes = probabilities.shape[1]

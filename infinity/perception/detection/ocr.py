@@ -63,7 +63,6 @@ class Word:
     """One piece of text in a picture.
 
     Attributes:
-        text: The text as it was read.
         confidence: Confidence of the recogniser, 0 to 1.
         corners: Four corners (x, y) in pixels.
     """

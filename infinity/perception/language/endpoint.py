@@ -90,7 +90,6 @@ class EndpointReply:
         tokens: Probabilities of the likeliest first tokens by their text; empty where the endpoint gives none.
         gap: Reason why there is no answer; None for an answer.
         passing: Whether the same question may get an answer later: a time-out or an overloaded endpoint.
-        read: Tokens that the endpoint read.
         written: Tokens that the endpoint wrote.
         version: Name and fingerprint of the model that answered.
     """
@@ -109,7 +108,6 @@ class Instruction:
     """A text that is sent as a published script sends it: before the picture, for a long reply.
 
     Attributes:
-        text: The text.
         system: Message of the system before it; empty for none.
         temperature: Sampling temperature; None leaves it to the endpoint.
         max_tokens: Largest number of tokens of the reply.

@@ -115,7 +115,6 @@ class Vqa:
         """Return a reply to every picture and instruction, greedily; the instruction stands before the picture.
 
         Args:
-            asked: Pictures and instructions.
             system: Message of the system before each; empty for none.
 
         Raises:
@@ -150,7 +149,6 @@ class Vqa:
         """Return the likeliest first token of every answer, and the probability that a wanted text begins it.
 
         Args:
-            questions: Pictures and questions.
             wanted: Texts per question, such as "Yes" and "yes"; probabilities of their distinct first tokens add up.
 
         Raises:

@@ -75,7 +75,6 @@ def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -
 
     Args:
         history: Logged rows, the newest last.
-        config: Thresholds of a collapse.
 
     Raises:
         CollapseError: The metrics show a collapse.

@@ -95,7 +95,6 @@ class TokenizerTask:
     """A tokenizer with its loss. Everything is float32, also on a GPU, as published.
 
     Attributes:
-        module: The tokenizer.
         perceptual: Weight and network of the perceptual loss, or None.
     """
 
@@ -113,7 +112,6 @@ class TokenizerTask:
         Args:
             tokenizer: Trained tokenizer.
             losses: Weights of the loss terms.
-            collapse: Thresholds of a collapse.
             perceptual: Weight and frozen network of the perceptual loss.
             adversary: The discriminator as the state holds it; the loop decides the steps in which it takes part.
         """

@@ -34,7 +34,6 @@ class AdapterConfig(Config):
     """Shape of the adapters.
 
     Attributes:
-        rank: Rank of every adapter.
         alpha: Scale of an adapter, which is multiplied by ``alpha / rank``.
         dropout: Probability that an input of an adapter is dropped in training.
         dora: Whether magnitude and direction of every output's weight are trained apart (DoRA).

@@ -79,7 +79,6 @@ class TransformerTask:
     """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32 unless asked for.
 
     Attributes:
-        module: The transformer.
         bfloat16: Whether matrix products of the blocks are bfloat16; the residual stream, norms and head never are.
     """
 
@@ -98,7 +97,6 @@ class TransformerTask:
         Args:
             transformer: Trained transformer.
             tokenizer: Shape of the tokenizer whose features are read.
-            objective: Settings of the loss.
             recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
             device: Device of the computation; by default that of the weights. Offloaded weights live on the CPU.
             bfloat16: Whether matrix products are bfloat16 on a CPU too.
