@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infinity.config import Config
+from infinity.ranges import Share
 
 REMEDIES = {
     "learning rate too high": "divide it; nothing multiplies the rate of a spec, unlike the published script's",
@@ -34,14 +35,12 @@ class LikelyCause(Config):
     """
 
     cause: str
-    certainty: float
+    certainty: Share
     evidence: str
 
     def __post_init__(self) -> None:
         if self.cause not in REMEDIES:
             raise ValueError(f"LikelyCause.cause: expected one of {', '.join(REMEDIES)}, got {self.cause!r}")
-        if not 0.0 <= self.certainty <= 1.0:
-            raise ValueError(f"LikelyCause.certainty: expected 0 to 1, got {self.certainty}")
 
     @property
     def remedy(self) -> str:

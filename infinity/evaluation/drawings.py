@@ -26,6 +26,7 @@ from infinity.evaluation.benchmark import (
 )
 from infinity.evaluation.model import picture_store
 from infinity.evaluation.pictures.store import Drawing
+from infinity.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +37,7 @@ class SampleBenchmark(Config):
         num_pictures: Number of captions, spread over the split.
     """
 
-    num_pictures: int = 16
-
-    def __post_init__(self) -> None:
-        if self.num_pictures < 1:
-            raise ValueError(f"SampleBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
+    num_pictures: Count = 16
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
         """Return one part per batch of captions."""

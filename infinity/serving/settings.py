@@ -11,6 +11,7 @@ from typing import Literal
 from infinity.config import Config
 from infinity.generation.watermark.key import FEWEST_CHARACTERS, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH, BitWatermark
+from infinity.ranges import Count, NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,19 +28,13 @@ class ServingLimits(Config):
         body_timeout_s: Seconds in which a request's body must have come.
     """
 
-    max_images: int = 10
-    max_prompt: int = 4000
-    max_body_bytes: int = 16 * 2**20
-    max_waiting: int = 64
-    max_batch: int = 8
-    batch_wait_s: float = 0.02
-    body_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if min(self.max_images, self.max_prompt, self.max_body_bytes, self.max_waiting, self.max_batch) < 1:
-            raise ValueError("ServingLimits: expected at least 1 of everything")
-        if self.batch_wait_s < 0 or self.body_timeout_s <= 0:
-            raise ValueError("ServingLimits: expected batch_wait_s of at least 0 and body_timeout_s above 0")
+    max_images: Count = 10
+    max_prompt: Count = 4000
+    max_body_bytes: Count = 16 * 2**20
+    max_waiting: Count = 64
+    max_batch: Count = 8
+    batch_wait_s: NotNegative = 0.02
+    body_timeout_s: Positive = 30.0
 
     @property
     def most_images(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from infinity.bits import BitLabels
 from infinity.budget import WORKING_BYTES, in_passes, per_pass, tell_bands, working_bytes
 from infinity.config import Config
+from infinity.ranges import Positive
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.bands import decode_in_bands, encode_in_bands
@@ -65,12 +66,10 @@ class TokenizerConfig(Config):
     norm_groups: int | None = None
     quantizer: QuantizerKind = "bsq"
     fold: bool = False
-    inverse_temperature: float = 100.0
+    inverse_temperature: Positive = 100.0
 
     def __post_init__(self) -> None:
         _ = self.autoencoder
-        if self.inverse_temperature <= 0:
-            raise ValueError(f"inverse_temperature: expected more than 0, got {self.inverse_temperature}")
 
     @property
     def autoencoder(self) -> AutoencoderConfig:

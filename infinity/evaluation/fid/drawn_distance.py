@@ -57,7 +57,6 @@ class DrawnDistanceBenchmark(ListedBenchmark, ABC):
     interval: bool = True
 
     def __post_init__(self) -> None:
-        ListedBenchmark.__post_init__(self)
         if self.network.kind != self.metric:
             raise ValueError(f"{type(self).__name__}.network.kind: expected {self.metric!r}, got {self.network.kind!r}")
         if not self.prompts and (self.pictures is None or self.pictures.is_table):

@@ -13,13 +13,14 @@ import string
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from infinity import storage
 from infinity.config import Config
 from infinity.evaluation.judge.questions import QuestionFile, unigenbench_rows
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.perception.script_texts import assigned_literals, parsed
+from infinity.ranges import NotBlank
 from infinity.storage.pinned import PinnedFile
 
 SCRIPTS: Mapping[str, str] = {"tiif": "eval/eval_with_vlm.py", "unigenbench": "eval/src/eval_common.py"}
@@ -38,12 +39,8 @@ class Checkout(Config):
         licence: Licence of the repository, as its publisher states it; part of the protocol.
     """
 
-    uri: str
+    uri: Annotated[str, NotBlank("a folder or a .py file")]
     licence: str = "not stated"
-
-    def __post_init__(self) -> None:
-        if not self.uri.strip():
-            raise ValueError("Checkout.uri: expected a folder or a .py file, got an empty text")
 
     def script(self, suite: str) -> PinnedFile:
         """Return the file that holds the wording of a suite."""

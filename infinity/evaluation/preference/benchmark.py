@@ -37,6 +37,7 @@ from infinity.evaluation.score import Score, slug
 from infinity.perception.clip import Clip, ClipConfig, PictureTextEncoder
 from infinity.perception.preference.hps import Hps, HpsConfig
 from infinity.perception.preference.image_reward import ImageReward, ImageRewardConfig
+from infinity.ranges import Count
 from infinity.storage.pinned import PinnedFile
 
 IMAGE_REWARD_PROMPTS = PromptList(
@@ -75,7 +76,6 @@ class FitBenchmark(ListedBenchmark, ABC):
     prompts: tuple[PromptList, ...] = (IMAGE_REWARD_PROMPTS,)
 
     def __post_init__(self) -> None:
-        ListedBenchmark.__post_init__(self)
         if not self.prompts:
             raise ValueError(f"{type(self).__name__}.prompts: expected at least one list, got none")
 
@@ -169,7 +169,7 @@ class ClipScoreBenchmark(FitBenchmark):
     """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
-    pictures_per_prompt: int = 10
+    pictures_per_prompt: Count = 10
 
     @property
     def metric(self) -> str:
@@ -198,7 +198,7 @@ class ImageRewardBenchmark(FitBenchmark):
     """
 
     network: ImageRewardConfig = field(default_factory=ImageRewardConfig)
-    pictures_per_prompt: int = 10
+    pictures_per_prompt: Count = 10
 
     @property
     def metric(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.benchmark import Fit, FitBenchmark, FitJudge, cosines
 from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, complete
 from infinity.perception.clip import Clip, ClipConfig, normalised
+from infinity.ranges import Range
 
 PICK_SCORE = "yuvalkirstain/PickScore_v1"
 
@@ -64,14 +65,7 @@ class DiversityBenchmark(FitBenchmark):
     """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
-    pictures_per_prompt: int = 4
-
-    def __post_init__(self) -> None:
-        FitBenchmark.__post_init__(self)
-        if self.pictures_per_prompt < 2:
-            raise ValueError(
-                f"DiversityBenchmark.pictures_per_prompt: expected at least 2, got {self.pictures_per_prompt}"
-            )
+    pictures_per_prompt: Annotated[int, Range(2)] = 4
 
     @property
     def metric(self) -> str:
