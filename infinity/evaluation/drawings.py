@@ -61,8 +61,6 @@ class Sample:
 
     Attributes:
         id: Id of the data set's picture; see ``picture_ids``.
-        caption: The text that was drawn.
-        seed: Seed of the drawing.
         uri: URI of the picture; None where it is not kept.
         picture: The picture itself.
     """

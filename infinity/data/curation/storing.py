@@ -99,8 +99,6 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
     """Make the reduced pictures of a slice that was measured before.
 
     Args:
-        piece: The slice.
-        facts: Facts of the slice.
         writer: Writer that gets all readable pictures.
         max_pixels: Limit of the first pass: larger pictures are unreadable.
 

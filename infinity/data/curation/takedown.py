@@ -232,7 +232,6 @@ def _domains(url: str, domains: Mapping[str, str]) -> list[str]:
     """Return the listed domains that the address lies in, the longest first.
 
     Args:
-        url: The address.
         domains: Listed domains by what ``_host`` makes of them.
     """
     try:

@@ -52,10 +52,6 @@ class StoredPictures:
     def __init__(self, manifest: Manifest, config: ReadingConfig) -> None:
         """Prepare to read the pictures of a data set.
 
-        Args:
-            manifest: The data set.
-            config: Settings of reading.
-
         Raises:
             ManifestError: Shards shall be cached, but the manifest does not describe them.
             StorageError: The cache's folder cannot be made.

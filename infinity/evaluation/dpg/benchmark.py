@@ -75,7 +75,6 @@ class DpgBenchmark(Config):
     Attributes:
         prompts: A folder (path or s3://) of files ``<item id>.txt``, or a zip file that holds them in a folder
             ``prompts``.
-        questions: The table of questions.
         vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
         num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.

@@ -44,7 +44,6 @@ class KidConfig(Config):
         gamma: Factor of the polynomial; None is one over the width.
         offset: Constant of the polynomial.
         sigma: Width of the Gaussian.
-        seed: Seed of the random subsets.
     """
 
     subsets: Count = 100
@@ -123,7 +122,6 @@ def inception_score(logits: Rows, *, splits: int = 10, shuffle: bool = True, see
         logits: Class scores of every picture, before softmax; torch-fidelity feeds those without bias.
         splits: Number of parts; split i is rows i * n // splits to (i + 1) * n // splits.
         shuffle: Whether rows are shuffled first.
-        seed: Seed of the shuffle.
 
     Raises:
         ValueError: Fewer rows than splits.

@@ -134,9 +134,7 @@ def measure(
     """Return sums of the features of all pictures, and the provenance that a file of statistics carries.
 
     Args:
-        reference: The set of pictures.
         network: Network from prepared pictures to features.
-        device: Device of the network.
         batch_size: Pictures per pass; changes results by rounding only.
         progress: Called with the share that is done.
 
@@ -158,9 +156,7 @@ class Reading:
     """Features of all pictures of a set, batch by batch, and the provenance of what was read.
 
     Args:
-        reference: The set of pictures.
         network: Network from prepared pictures to features.
-        device: Device of the network.
         batch_size: Pictures per pass.
         progress: Called with the share that is done.
 

@@ -154,7 +154,6 @@ def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str
     """Return the prompts of a file of JSON lines.
 
     Args:
-        file: The file.
         classes: Classes that the detector can find.
         colours: Colours that the detector can name.
 

@@ -67,7 +67,6 @@ class SceneBenchmark(Config):
     Args:
         pictures_per_prompt: Pictures of every caption; GenEval has 4.
         prompts_per_task: Largest number of captions per task; None takes all.
-        num_shown: Captions of each task on its sheet.
         captions: "held_out" takes the 121 captions that no training picture has. "all" adds those of training after
             them: 50 per task are 240 in all, since some tasks have fewer.
         best_of: Search among the pictures of a caption; None counts all.

@@ -69,8 +69,6 @@ def share_of_objects(prompt: GenevalPrompt, detections: Detections, config: Gene
 
     Args:
         prompt: What the picture must show.
-        detections: What was found in the picture.
-        config: Thresholds.
     """
     kept = keep(detections, counting=prompt.task == "counting", config=config)
     wanted: dict[str, int] = {}

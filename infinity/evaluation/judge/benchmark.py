@@ -164,8 +164,6 @@ class PictureJudge:
     """Judge of pictures by questions.
 
     Attributes:
-        answerer: Judge that answers.
-        suite: What is asked.
         probes: How the judge answers the probes now, or None.
     """
 

@@ -38,8 +38,6 @@ class ProbeRun(Config):
     """All that the answers to the probes depend on; the key under which a worker keeps them.
 
     Attributes:
-        probes: The probes.
-        judge: The judge that answers them.
         suite: Benchmark whose wording is used.
     """
 
@@ -90,7 +88,6 @@ def record(uri: str, suite: SuiteName, judge: Answerer, wanted: Sequence[tuple[s
     Args:
         uri: File to write, JSON lines.
         suite: Benchmark whose wording is used.
-        judge: The judge.
         wanted: Paths of pictures from the file's folder, each with a question.
 
     Raises:

@@ -72,7 +72,6 @@ class WholeRequest(Config):
     """One request about a picture, whose reply answers all questions.
 
     Attributes:
-        text: Text of the request.
         form: Form of the reply: lines that begin with yes or no, or scores between tags.
         system: Message of the system; empty for none.
         temperature: Sampling temperature of an endpoint; None leaves it to the endpoint. Local models are greedy.
@@ -122,11 +121,6 @@ def describe(suite: str, checkout: Checkout) -> str:
 
 def answers_of(request: WholeRequest, number: int, reply: str) -> list[str] | str:
     """Return yes or no per question, or the reason why a reply has another form.
-
-    Args:
-        request: The request.
-        number: Number of questions.
-        reply: Text of the reply.
 
     Example:
         >>> lines = WholeRequest(text="...", form="lines")

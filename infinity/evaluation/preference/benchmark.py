@@ -191,11 +191,7 @@ class ClipScoreBenchmark(FitBenchmark):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRewardBenchmark(FitBenchmark):
-    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures of each.
-
-    Attributes:
-        network: Network that scores pictures.
-    """
+    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures of each."""
 
     network: ImageRewardConfig = field(default_factory=ImageRewardConfig)
     pictures_per_prompt: Count = 10

@@ -18,7 +18,6 @@ class ListedBenchmark(Config, ABC):
     """A benchmark over lists of prompts with one or several pictures of each.
 
     Attributes:
-        pictures_per_prompt: Pictures of every prompt.
         num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
         rewriter: Rewriter of prompts before pictures are drawn, or None; pictures are scored with the original prompt.
         pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or

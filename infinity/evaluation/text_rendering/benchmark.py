@@ -43,7 +43,6 @@ class TextRenderingBenchmark(ListedBenchmark):
         prompts: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An
             object has ``prompt``, perhaps ``id``, and perhaps ``text``, the wanted text or a list of texts. Without it,
             what stands in quotation marks in the prompt is wanted.
-        ocr: Settings of the OCR.
     """
 
     prompts: PinnedFile

@@ -81,7 +81,6 @@ class GcPlan:
     Attributes:
         removable: What may go, by kind and place.
         needed: Reasons why stages stay, by their names.
-        stages: All folders of jobs.
     """
 
     removable: tuple[Removable, ...]
@@ -94,7 +93,6 @@ def gc_plan(inventory: Inventory, rules: GcRules, outside: Mapping[str, str], *,
 
     Args:
         inventory: What lies below the root.
-        rules: Rules of removal.
         outside: Texts from elsewhere that may name stages, by what they are.
         now: Time in seconds since 1970.
 
