@@ -150,7 +150,6 @@ class CmmdEmbedder(Embedder):
         return normalised(getattr(found, "pooler_output", found))  # some versions of transformers wrap it
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return (
             f"{self.config.place} digest {self.digest}, middle square to {self.side_px} px (bicubic, 8 bits), length 1"
         )
@@ -173,7 +172,6 @@ class Dinov2Embedder(Embedder):
         return found
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return f"{self.config.place} digest {self.digest}, scaled to {self.side_px} px (bicubic, 8 bits), first token"
 
 
@@ -201,7 +199,6 @@ class EfficientNetLiteEmbedder(Embedder):
         return found
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return (
             f"EfficientNet-Lite0 (ImageNet) {self.config.place} sha256 {self.digest}, scaled to {self.side_px} px "
             "(bicubic, 8 bits), mean of the last map"

@@ -29,17 +29,12 @@ class PickScoreBenchmark(FitBenchmark):
 
     clip: ClipConfig = field(default_factory=lambda: ClipConfig(model=PICK_SCORE))
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "pick_score"
+    metric: ClassVar[str] = "pick_score"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "pick-score/1", "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return PickScore's scoring function."""
         clip = networks.get(self.clip, Clip)
         scale, fit = clip.logit_scale, cosines(clip)
 
@@ -49,7 +44,6 @@ class PickScoreBenchmark(FitBenchmark):
         return scores
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"pick-score/1: logit scale * cosine; {self.clip.model} digest {self.clip.weights_digest()} "
             f"({self.clip.dtype})"
@@ -67,13 +61,9 @@ class DiversityBenchmark(FitBenchmark):
     clip: ClipConfig = field(default_factory=ClipConfig)
     pictures_per_prompt: Annotated[int, Range(2)] = 4
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "diversity"
+    metric: ClassVar[str] = "diversity"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "diversity/1", "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
@@ -81,11 +71,9 @@ class DiversityBenchmark(FitBenchmark):
         return cosines(networks.get(self.clip, Clip))
 
     def judge(self, networks: Networks) -> FitJudge | Judge:  # type: ignore[override]  # pairs, not single pictures
-        """Return the judge of pairs, with its network loaded."""
         return PairJudge(networks.get(self.clip, Clip))
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"diversity/1: mean of 1 - cosine over pairs of pictures of a prompt; {self.clip.model} digest "
             f"{self.clip.weights_digest()} ({self.clip.dtype})"
