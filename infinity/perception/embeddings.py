@@ -18,6 +18,7 @@ from infinity.config import Config
 from infinity.perception import efficientnet_lite
 from infinity.perception.clip import Picture, normalised, rgb
 from infinity.perception.loading import check_complete, check_weights, explain, folder_digest, model_folder
+from infinity.ranges import Count
 from infinity.storage.pinned import file_sha256
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +50,7 @@ class EmbeddingConfig(Config):
     model: str = ""
     revision: str | None = None
     sha256: str | None = None
-    batch_size: int = 32
+    batch_size: Count = 32
 
     @property
     def place(self) -> str:

@@ -83,7 +83,6 @@ class BuildDatasetSpec(JobSpec):
     name: str = ""
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
         name = type(self).__name__
         given = (self.source is not None) + (self.scenes is not None)
         if given == 2 or (given == 0 and self.parent is None):

@@ -123,7 +123,6 @@ class EvaluateSpec(JobSpec):
     inputs: str = ""
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
         if not self.model:
             self._check_foreign()
         on_data = [name for name, _ in self.data_benchmarks()]

@@ -90,7 +90,6 @@ class TrainSpec(JobSpec):
     sets: tuple[SetConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         if self.workers.num_workers > self.loop.num_parts:
             raise ValueError(
                 f"workers.num_workers: {self.workers.num_workers} workers need at least as many micro-batches per "
