@@ -39,12 +39,7 @@ _MOST_TOLD = 64
 
 
 class PictureServer:
-    """A loaded model behind an ASGI application.
-
-    Attributes:
-        app: The application.
-        config: Settings.
-    """
+    """A loaded model behind an ASGI application."""
 
     def __init__(self, config: ServingConfig, room: DrawingRoom | None = None) -> None:
         """Load the model.

@@ -21,7 +21,6 @@ class ServingLimits(Config):
     Attributes:
         max_images: Pictures per request; no more than ``max_waiting`` are accepted.
         max_prompt: Characters of a prompt.
-        max_body_bytes: Bytes of a request.
         max_waiting: Pictures that wait; more are answered by 429.
         max_batch: Pictures per pass.
         batch_wait_s: Seconds that the first picture of a batch waits for others.
@@ -47,13 +46,11 @@ class ServingConfig(Config):
     """What a server serves.
 
     Attributes:
-        model: Model folder.
         device: Device; None for the fastest.
         quantize: Form of the blocks' weights, "int8", "int4" or "float8"; None for plain floating point.
         cache: Form of the cached keys and values, "int8"; None for floating point.
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
-        limits: Bounds.
         watermark_key: Place of the key of a watermark in all pictures, a file or ``env:NAME``; None for no watermark.
         watermark_strength: Logits by which bits lean to the watermark; None for the default.
     """
