@@ -39,7 +39,12 @@ _MOST_TOLD = 64
 
 
 class PictureServer:
-    """A loaded model behind an ASGI application."""
+    """A loaded model behind an ASGI application.
+
+    Attributes:
+        app: The application.
+        config: Settings.
+    """
 
     def __init__(self, config: ServingConfig, room: DrawingRoom | None = None) -> None:
         """Load the model.

@@ -60,6 +60,7 @@ def profile_of(image: Image.Image, codes: tuple[int, int] | None = None) -> Prof
     """Return what makes sRGB of a loaded picture; None if it is sRGB, has no profile, or one that is of other pixels.
 
     Args:
+        image: The picture.
         codes: Colour primaries and transfer function (H.273) that its container names; a profile counts more.
     """
     data, name = image.info.get("icc_profile"), ""

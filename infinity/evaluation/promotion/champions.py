@@ -54,6 +54,7 @@ class Champion(Config):
         parent: Number of the record before it; 0 for the first.
         action: "promote" for a better model, "rollback" for a return to an earlier one.
         model: URI of the model folder.
+        model_digest: Digest of the model's checkpoint.
         evaluation: URI of the folder of the evaluation that decided; None for a rollback.
         scores: Scores of the model, with their protocols.
         why: The reason in one sentence.
@@ -84,6 +85,7 @@ class Kept(Config):
     """A model that passed the gate but was better in no metric, and so did not replace the champion.
 
     Args:
+        family: Name of the family.
         number: Number of the champion's record, which stayed.
         model: URI of the model folder.
         model_digest: Digest of the model's checkpoint.
@@ -149,10 +151,12 @@ class Champions:
         """Make a model the champion, if the champion is still the one that the model was compared with.
 
         Args:
+            family: The family.
             follows: Champion that the model was compared with; None where there was none.
             model: URI of the model folder.
             model_digest: Digest of the model's checkpoint.
             evaluation: URI of the folder of the model's evaluation.
+            scores: Scores of the model.
             why: The reason in one sentence.
 
         Raises:
@@ -211,8 +215,10 @@ class Champions:
         never had another champion, but models that were no worse than it, the rollback sets those models aside.
 
         Args:
+            family: The family.
             to: Number of the record whose model becomes champion again; None takes the last record with a model other
                 than the present one.
+            why: The reason, for the record.
             follows: Number of the record that the caller believes is the present one; None takes the present one.
 
         Raises:
