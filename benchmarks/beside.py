@@ -60,7 +60,6 @@ class BesideSetting:
         published: Checkout of the published code.
         tool: Script that times it.
         groups: Letters of the items.
-        threads: Threads of torch.
         repeats: Timed runs of an item within a process.
         bfloat16: Whether both also run under autocast to bfloat16.
     """

@@ -33,7 +33,6 @@ def working_bytes(device: torch.device, most: int | None = None) -> int:
     """Return the bytes that one pass without gradients may take on a device.
 
     Args:
-        device: Device of the computation.
         most: Largest budget; None for all that the device has free.
 
     Raises:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self, TypeVar
 
+from infinity.ranges import NotBlank, Range, range_of, values_in
 from infinity.strict_json import MAX_WHOLE_NUMBER, ConfigError, parse_json
 
 __all__ = ["Config", "ConfigError", "digest_of", "one_of", "parse_json"]
@@ -26,7 +27,8 @@ class Config:
     """A frozen value that survives a trip through JSON; unknown keys, missing keys and NaN are errors.
 
     Field types may be ``bool | int | float | str``, ``Literal``, another ``Config``, ``X | None``, a union of Configs
-    that differ in their keys, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``.
+    that differ in their keys, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``. A type of ``infinity.ranges``,
+    such as ``Count``, also says which numbers a field may hold.
 
     Attributes:
         later: Class constant with the names of fields that were added after results of this kind were first stored
@@ -37,13 +39,13 @@ class Config:
     later: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make every subclass refuse NaN before its own checks, since all comparisons with NaN are false."""
+        """Make every subclass look at its numbers before its own checks, since all comparisons with NaN are false."""
         own = cls.__dict__.get("__post_init__")
         if own is not None and not hasattr(own, "looks_at_numbers"):
             cls.__post_init__ = _after_numbers(own)  # type: ignore[assignment, method-assign]
 
     def __post_init__(self) -> None:
-        """Refuse NaN and infinite numbers."""
+        """Refuse NaN, infinite numbers, and those outside of their field's range."""
         _check_numbers(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -130,14 +132,26 @@ def _check_numbers(config: Config) -> None:
     for field in dataclasses.fields(config):
         if not _is_finite(value := getattr(config, field.name)):
             raise ConfigError(f"{type(config).__name__}.{field.name}: expected finite numbers, got {value!r:.80}")
+    for name, (expected, is_optional) in _ranges(type(config)).items():  # type: ignore[arg-type]  # as in from_json
+        value = getattr(config, name)
+        if any(each not in expected for each in values_in(value)):
+            shown = f"{value:,}" if isinstance(value, int) else repr(value)
+            or_none = " or None" if is_optional else ""
+            raise ValueError(f"{type(config).__name__}.{name}: expected {expected}{or_none}, got {shown:.80}")
 
 
 def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, tuple | list):
-        return all(map(_is_finite, value))
-    return all(map(_is_finite, value.values())) if isinstance(value, Mapping) else True
+    return all(math.isfinite(each) for each in values_in(value) if isinstance(each, float))
+
+
+@cache
+def _ranges(cls: type[Config]) -> dict[str, tuple[Range | NotBlank, bool]]:
+    """Return the range of every field that has one, and whether the field may be None."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = {field.name: range_of(hints[field.name]) for field in dataclasses.fields(cls)}
+    return {
+        name: (each, type(None) in typing.get_args(hints[name])) for name, each in found.items() if each is not None
+    }
 
 
 def _after_numbers(own: Callable[[Any], None]) -> Callable[[Any], None]:

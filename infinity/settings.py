@@ -69,7 +69,6 @@ def with_settings(spec: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     """Return a spec with some values changed; of a part that is null the other values are its defaults.
 
     Args:
-        spec: The spec.
         changes: New values by path: JSON values, or texts as a command line has them.
 
     Raises:

@@ -27,7 +27,6 @@ class FlowRunRecord:
 
     Attributes:
         flow_run: Id of the flow run on the server.
-        host: Name of the machine.
         pid: Id of the process that does the flow run.
         birth: Start time of that process, which tells it from a later one with the same id.
         stage: Stage that the process did last; empty before the first stage.

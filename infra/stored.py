@@ -37,7 +37,6 @@ def record_of(record_type: type[R], found: object, where: str) -> R:
 
     Args:
         record_type: Data class whose fields are plain values.
-        found: JSON of its fields.
         where: Place of the JSON, for messages.
 
     Raises:

@@ -37,7 +37,6 @@ def run_node(node: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
     """Run a node with the given inputs, and defaults for the other widgets.
 
     Args:
-        node: Class of the node.
         inputs: Inputs by name.
 
     Raises:

@@ -43,7 +43,6 @@ def workflow(model: str, prompt: str, count: int, about: dict[str, Any], edit: s
 
     Args:
         model: Model folder or run.
-        prompt: Prompt of the pictures.
         count: Number of pictures.
         about: Settings, as ``settings`` returns them.
         edit: Prompt of the edit; None for none.

@@ -35,8 +35,6 @@ def measure(case: Case, device: torch.device, seconds: float, most: int = 10) ->
     """Measure one case in this process.
 
     Args:
-        case: What to measure.
-        device: Device of the computation.
         seconds: Seconds after which no further call is timed.
         most: Largest number of timed calls.
 

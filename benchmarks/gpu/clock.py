@@ -16,7 +16,6 @@ class Clock:
     """Times calls on one device.
 
     Attributes:
-        device: Device of the computation.
         limit_s: Seconds after which no further call is timed.
         most: Largest number of timed calls.
     """

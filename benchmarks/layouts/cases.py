@@ -61,9 +61,7 @@ class Layout:
     """One way to lay out captioned pictures.
 
     Attributes:
-        name: Name for people.
         make: Function that writes it into an empty folder.
-        rows: Rows that lie there.
         kept: Rows that must be kept.
         source: Name of the file that is the source; empty for the folder.
         captions: Captions of all kept rows together.
@@ -86,8 +84,6 @@ class LayoutResult:
     """What became of a layout.
 
     Attributes:
-        read: Rows that were read.
-        kept: Rows that are kept.
         captions: Captions of these rows.
         left_out: Number of rows by the reason why they are not kept.
         not_read: What is named as not read, with its number.

@@ -34,7 +34,6 @@ class TimedRun:
 
     Attributes:
         at: Date and time.
-        commit: Commit of the tree.
         seconds: Median of processor seconds.
         low: Lower end of the median's 95 % interval.
         high: Upper end of it.
@@ -60,7 +59,6 @@ class RunVerdict:
     """Comparison of a run with earlier ones.
 
     Attributes:
-        kind: Result of the comparison.
         ratio: Seconds of the run over the yardstick; 1 where there are too few earlier runs.
         low: Lower end of the ratio's 95 % interval.
         high: Upper end of it.

@@ -144,8 +144,6 @@ def killed_on_the_way(command: list[str], root: Path, times: int, total: int) ->
     """Start a command again and again, kill all its processes each time, and return how many files there were.
 
     Args:
-        command: The decision.
-        root: Folder of its files.
         times: Number of kills, evenly over the decision.
         total: Number of files of the whole decision.
     """

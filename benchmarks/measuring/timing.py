@@ -17,7 +17,6 @@ class Item:
 
     Attributes:
         group: Letter of the list in the README: a to e.
-        name: Name of the item.
         about: Sizes that a reader must know to compare the figure.
         prepare: Builds model and inputs, and returns what is timed.
     """
@@ -48,7 +47,6 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
 
     Args:
         runs: Functions by name; already warmed up.
-        repeats: Turns.
     """
     turns = [{name: seconds_of(run) for name, run in runs.items()} for _ in range(repeats)]
     first, *others = runs

@@ -29,7 +29,6 @@ class Watched:
         peak_bytes: Largest sum of the resident memory of all its processes, at any time; a page that several hold
             counts once (the kernel's proportional set size).
         largest_bytes: Largest resident memory of a single process, shared pages in proportion.
-        lines: All it said.
     """
 
     wall_s: float

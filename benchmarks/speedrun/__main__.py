@@ -83,9 +83,6 @@ def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> See
     """Run all stages of a tree, or return the record of when they were run.
 
     Args:
-        tree: Checkout.
-        work: Folder of its runs.
-        seed: Seed of the trainings.
         more: Further arguments of ``stage.py``.
 
     Raises:

@@ -42,7 +42,6 @@ class Switch:
     """What is trained for one row of the table.
 
     Attributes:
-        name: Name of the switch.
         rule: Rule by which the switch counts as changing nothing.
         without: The control.
         within: The same training with the switch.

@@ -66,8 +66,6 @@ class SwitchRow:
     """One switch with its trainings.
 
     Attributes:
-        name: Name of the switch.
-        rule: Rule that holds for the switch.
         pairs: Trainings without and with the switch: one pair, or one per seed.
         rounding: Largest differences between the control and itself with nudged weights, at first and in all steps.
         planted: Whether this is a fault, which the rule has to find.

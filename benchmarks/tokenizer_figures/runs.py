@@ -48,7 +48,6 @@ class TokenizerRun:
     """One training.
 
     Attributes:
-        name: Name of the files.
         num_bits: d.
         losses: Weights of the terms.
         share: Share of the requested steps.
@@ -56,7 +55,6 @@ class TokenizerRun:
             weights.
         adversarial: Weight of the discriminator's term, from the first step on; None for no discriminator.
         seed: Seed of the batches and of the discriminator's weights.
-        world: What the pictures are.
     """
 
     name: str

@@ -58,7 +58,6 @@ class Trial:
 
     Attributes:
         fault: Planted fault; "none" for a healthy run.
-        seed: Seed of the training.
         early: First cause after a tenth of the steps; empty for none.
         late: First cause at the last look.
         departed: Whether a curve was outside its band at any look.
@@ -234,8 +233,6 @@ def run_trial(trials: Trials, fault: str, seed: int, *, stop: bool = False) -> T
 
     Args:
         trials: Data sets and tokenizers.
-        fault: Fault to plant.
-        seed: Seed of the training.
         stop: Whether the training ends at the look that names its fault, or, of a healthy one, after a tenth.
     """
     spec = FAULTS[fault](trials, seed) if fault != HEALTHY else trials.healthy(seed)

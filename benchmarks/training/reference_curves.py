@@ -90,7 +90,6 @@ def reference_of(recipe: RecipeName, specs: Sequence[AnySpec]) -> ReferenceCurve
     """Return the curves of one stage.
 
     Args:
-        recipe: Name of the recipe.
         specs: Finished trainings that differ in their seeds.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infinity.config import Config
+from infinity.ranges import Share
 
 REMEDIES = {
     "learning rate too high": "divide it; nothing multiplies the rate of a spec, unlike the published script's",
@@ -29,20 +30,17 @@ class LikelyCause(Config):
     """Evidence for a fault.
 
     Attributes:
-        cause: Known fault.
         certainty: How surely the evidence means this fault, 0 to 1.
         evidence: What was found and what a healthy run has, in one sentence.
     """
 
     cause: str
-    certainty: float
+    certainty: Share
     evidence: str
 
     def __post_init__(self) -> None:
         if self.cause not in REMEDIES:
             raise ValueError(f"LikelyCause.cause: expected one of {', '.join(REMEDIES)}, got {self.cause!r}")
-        if not 0.0 <= self.certainty <= 1.0:
-            raise ValueError(f"LikelyCause.certainty: expected 0 to 1, got {self.certainty}")
 
     @property
     def remedy(self) -> str:

@@ -54,7 +54,6 @@ class EvalContext:
     """What a worker holds: everything that a target names, read when it is first needed.
 
     Args:
-        target: What is evaluated.
         networks: Networks that the worker has loaded already, for other targets too.
     """
 

@@ -26,6 +26,7 @@ from infinity.evaluation.benchmark import (
 )
 from infinity.evaluation.model import picture_store
 from infinity.evaluation.pictures.store import Drawing
+from infinity.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +37,7 @@ class SampleBenchmark(Config):
         num_pictures: Number of captions, spread over the split.
     """
 
-    num_pictures: int = 16
-
-    def __post_init__(self) -> None:
-        if self.num_pictures < 1:
-            raise ValueError(f"SampleBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
+    num_pictures: Count = 16
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
         """Return one part per batch of captions."""
@@ -64,8 +61,6 @@ class Sample:
 
     Attributes:
         id: Id of the data set's picture; see ``picture_ids``.
-        caption: The text that was drawn.
-        seed: Seed of the drawing.
         uri: URI of the picture; None where it is not kept.
         picture: The picture itself.
     """

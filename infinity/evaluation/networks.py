@@ -12,11 +12,7 @@ N = TypeVar("N")
 
 
 class Networks:
-    """Networks by their configuration, each loaded when it is first needed.
-
-    Attributes:
-        device: Device of the networks.
-    """
+    """Networks by their configuration, each loaded when it is first needed."""
 
     def __init__(self, device: str) -> None:
         self.device = device

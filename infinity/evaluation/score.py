@@ -53,15 +53,8 @@ class Score(Config):
             raise ValueError(
                 f"Score of {self.metric}: expected both ends of the interval or none, got {self.low} and {self.high}"
             )
-        if self.value is None:
-            if not self.note or self.low is not None:
-                raise ValueError(
-                    f"Score of {self.metric}: a figure that was not measured needs a note and has no interval"
-                )
-        elif not math.isfinite(self.value):
-            raise ValueError(
-                f"Score.value of {self.metric}: expected a finite number, or None with a note, got {self.value}"
-            )
+        if self.value is None and (not self.note or self.low is not None):
+            raise ValueError(f"Score of {self.metric}: a figure that was not measured needs a note and has no interval")
 
     @classmethod
     def share(cls, metric: str, correct: int, n: int, *, protocol: str, note: str = "") -> Self:

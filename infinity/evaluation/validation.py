@@ -25,6 +25,7 @@ from infinity.evaluation.benchmark import (
 from infinity.evaluation.mean_state import MeanState
 from infinity.evaluation.model import loaded_pipeline
 from infinity.generation.pipeline import Pipeline
+from infinity.ranges import Count, Share
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.self_correction import draw_flips, teacher_forcing
@@ -40,16 +41,8 @@ class ValidationBenchmark(Config):
         self_correction: Highest rate of wrong bits in the history, as in training; 0 keeps the history clean.
     """
 
-    num_pictures: int | None = 256
-    self_correction: float = 0.3
-
-    def __post_init__(self) -> None:
-        if self.num_pictures is not None and self.num_pictures < 1:
-            raise ValueError(f"ValidationBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
-        if not 0.0 <= self.self_correction <= 1.0:
-            raise ValueError(
-                f"ValidationBenchmark.self_correction: expected a share from 0 to 1, got {self.self_correction}"
-            )
+    num_pictures: Count | None = 256
+    self_correction: Share = 0.3
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
         """Return one part per batch of rows."""

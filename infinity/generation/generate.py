@@ -217,21 +217,9 @@ def sample_bits(
     """
     _check(transformer, tokenizer)
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
-    plan = SamplingPlan.of(sampling, schedule, transformer.config.depth)
     size = conditions.text.batch_size
     shared = 0 if keep_logits or sampling.pruned else steering.shared_scales
-    begun = conditions.first() if shared else conditions
-    loop = ScaleLoop(
-        transformer=transformer,
-        plan=plan,
-        sampling=sampling,
-        decoding=transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule),
-        running=tokenizer.start_loop(schedule, begun.text.batch_size),
-        uniform=None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule),
-        offsets=steering.offsets(schedule, transformer.config.num_bits, transformer.start.device),
-        steering=steering,
-        pruned=PrunedScales(sampling.pruned, schedule) if sampling.pruned else None,
-    )
+    loop = _begin(transformer, tokenizer, conditions, schedule, sampling, steering, for_one=shared > 0)
 
     def passed(k: int, total_BCHW: Tensor) -> None:
         if progress is not None:
@@ -251,6 +239,32 @@ def sample_bits(
     _check_numbers([is_finite for _, is_finite in results])  # at the end, so that the CPU waits for the GPU only once
     labels = BitLabels.from_scales(schedule, [bits.expand(size, -1, -1, -1) for bits, _ in results])
     return SampledBits.of(labels, loop.running.total_BCHW, kept)
+
+
+def _begin(
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    conditions: Conditions,
+    schedule: ScaleSchedule,
+    sampling: SamplingConfig,
+    steering: Steering,
+    *,
+    for_one: bool,
+) -> ScaleLoop:
+    """Return the state before the first scale, of one picture where the first scales are computed once for all."""
+    begun = conditions.first() if for_one else conditions
+    plan = SamplingPlan.of(sampling, schedule, transformer.config.depth)
+    return ScaleLoop(
+        transformer=transformer,
+        plan=plan,
+        sampling=sampling,
+        decoding=transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule),
+        running=tokenizer.start_loop(schedule, begun.text.batch_size),
+        uniform=None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule),
+        offsets=steering.offsets(schedule, transformer.config.num_bits, transformer.start.device),
+        steering=steering,
+        pruned=PrunedScales(sampling.pruned, schedule) if sampling.pruned else None,
+    )
 
 
 def _steps(loop: ScaleLoop, conditions: Conditions, shared: int) -> Iterator[ScaleStep]:

@@ -27,7 +27,6 @@ def picture_bytes(
     Keys and values of all tokens in all blocks, and the activations of the largest scale.
 
     Args:
-        config: Shape of the transformer.
         schedule: Grids of the tokens.
         doubled: Whether an unconditional half runs beside (classifier-free guidance).
         cache_dtype: Data type of the keys and values.
@@ -58,7 +57,6 @@ def pictures_at_once(
     """Return how many pictures one pass draws: at most ``most``, and as many as the device has memory for.
 
     Args:
-        transformer: Transformer on its device.
         schedule: Grids of the tokens.
         sampling: Settings of sampling; with guidance a picture takes twice the memory.
         most: Largest number per pass.

@@ -41,7 +41,6 @@ class ModelConfig(Config):
     """Configuration of a model folder.
 
     Attributes:
-        transformer: Shape of the transformer.
         text: Text encoder that the transformer was trained with.
         resolution: Grids of every aspect ratio.
         tokenizer_digest: Digest of the tokenizer's checkpoint, which lies in the subfolder ``tokenizer``.
@@ -124,7 +123,6 @@ class Pipeline:
     """A loaded model folder.
 
     Attributes:
-        config: Configuration of the model folder.
         transformer: Transformer in evaluation mode.
         tokenizer: Tokenizer in evaluation mode.
         text_encoder: Frozen text encoder.
@@ -159,7 +157,6 @@ class Pipeline:
 
         Args:
             model_uri: URI of the folder.
-            device: Device of the computation.
             bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
                 no on a CPU.
             compiled: Whether blocks are compiled; the first picture then takes minutes.

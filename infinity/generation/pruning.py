@@ -16,7 +16,6 @@ def computed_tokens(inputs_BMC: Float[Tensor, "B M C"], share: float) -> Int[Ten
     """Return the tokens that are computed, in ascending order: the 1 - share that differ most from the mean input.
 
     Args:
-        inputs_BMC: Inputs of one scale.
         share: Share that is left out, 0 to below 1; at least one token stays.
 
     Example:

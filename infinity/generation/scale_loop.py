@@ -106,7 +106,6 @@ class ScaleLoop:
     Attributes:
         transformer: Transformer in evaluation mode.
         plan: Guidance and temperature of every scale.
-        sampling: Settings of sampling.
         decoding: Captions and caches.
         running: Sum of the codes so far.
         uniform: Random numbers of all scales; None for greedy sampling.

@@ -165,7 +165,6 @@ class PictureSteering:
         """Return the steering of some of the pictures.
 
         Args:
-            rows: Pictures of the batch.
             encode: Function that returns the features of prompts on the transformer's device.
         """
         kept, on_scale = self.kept, self.on_scale

@@ -72,10 +72,7 @@ def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progr
     """Return the report of a job that one process at a time works on, and that is not done twice.
 
     Args:
-        spec: Spec of the job.
-        report_type: Type of the job's report.
         work: Function that does the job and commits its report.
-        progress: Callback for progress.
 
     Raises:
         LeaseHeldError: Another process works on the job, inside of ``without_waiting``.

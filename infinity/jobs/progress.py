@@ -66,9 +66,6 @@ class Unfailing:
     """A sink that never ends the work: while the listener fails, the newest report waits and is told later.
 
     Pauses double from ``FIRST_PAUSE_S`` to ``LONGEST_PAUSE_S``. The last report, with fraction 1, is tried at once.
-
-    Args:
-        sink: Callback that is told.
     """
 
     def __init__(self, sink: ProgressSink) -> None:

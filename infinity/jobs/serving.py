@@ -37,8 +37,6 @@ class ServePlan(Config):
         host: Address to listen on.
         port: Port to listen on.
         replicas: Copies of the model.
-        cpus: CPUs of each replica.
-        gpus: GPUs of each replica.
         drain_s: Seconds in which accepted requests are finished before the server stops.
         address: Running Ray cluster as ``host:port``; None starts one on this machine.
     """

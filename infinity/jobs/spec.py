@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from infinity import storage
 from infinity.config import Config, digest_of
+from infinity.ranges import NotBlank
 from infinity.storage.json_files import read_config
 
 SPEC_FILE = "spec.json"
@@ -33,11 +34,7 @@ class JobSpec(Config):
     kind: ClassVar[str] = ""
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers"})
 
-    output: str
-
-    def __post_init__(self) -> None:
-        if not self.output:
-            raise ValueError(f"{type(self).__name__}.output: expected a path or URI, got an empty text")
+    output: Annotated[str, NotBlank("a path or URI")]
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits over the kind and every field that may change a result (docs/decisions/0001)."""

@@ -38,8 +38,6 @@ def drawn_product(
     """Apply a linear map to the tokens of a scale, in the data type of autocast.
 
     Args:
-        x: Tokens of B pictures.
-        weight: Weights.
         bias: Bias; None for none.
         gelu: Whether the GELU in its tanh form follows.
     """
@@ -61,7 +59,6 @@ def serves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
 
     Args:
         x: Tokens of B pictures.
-        weight: Weights.
         dtype: Data type of the product.
     """
     is_plain = x.device.type == "cpu" and type(x) is Tensor and weight.is_floating_point() and x.ndim == 3

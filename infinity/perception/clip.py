@@ -21,6 +21,7 @@ from torch import Tensor
 
 from infinity.config import Config, digest_of
 from infinity.perception.loading import folder_digest, load_pretrained, model_folder
+from infinity.ranges import Count, ModelName
 
 Picture = UInt8[np.ndarray, "H W 3"] | Image.Image
 """RGB picture of any size, levels 0 to 255; a Pillow picture of another mode is converted."""
@@ -39,17 +40,11 @@ class ClipConfig(Config):
         batch_size: Pictures or captions per batch.
     """
 
-    model: str = "openai/clip-vit-large-patch14"
+    model: ModelName = "openai/clip-vit-large-patch14"
     revision: str | None = None
     sha256: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if not self.model.strip() or self.batch_size < 1:
-            raise ValueError(
-                f"ClipConfig: expected a model and a batch_size of at least 1, got {self.model!r}, {self.batch_size}"
-            )
+    batch_size: Count = 32
 
     def weights_digest(self) -> str:
         """Return 16 digits that name all that a vector depends on besides picture and caption."""
@@ -62,7 +57,6 @@ class PictureTextEncoder(ABC):
     Args:
         model: CLIP of transformers; it is put into evaluation mode.
         batch_size: Pictures or texts per batch.
-        device: Device of the network.
     """
 
     def __init__(self, model: Any, batch_size: int, device: str) -> None:

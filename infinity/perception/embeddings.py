@@ -18,6 +18,7 @@ from infinity.config import Config
 from infinity.perception import efficientnet_lite
 from infinity.perception.clip import Picture, normalised, rgb
 from infinity.perception.loading import check_complete, check_weights, explain, folder_digest, model_folder
+from infinity.ranges import Count
 from infinity.storage.pinned import file_sha256
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +50,7 @@ class EmbeddingConfig(Config):
     model: str = ""
     revision: str | None = None
     sha256: str | None = None
-    batch_size: int = 32
+    batch_size: Count = 32
 
     @property
     def place(self) -> str:
@@ -150,7 +151,6 @@ class CmmdEmbedder(Embedder):
         return normalised(getattr(found, "pooler_output", found))  # some versions of transformers wrap it
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return (
             f"{self.config.place} digest {self.digest}, middle square to {self.side_px} px (bicubic, 8 bits), length 1"
         )
@@ -173,7 +173,6 @@ class Dinov2Embedder(Embedder):
         return found
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return f"{self.config.place} digest {self.digest}, scaled to {self.side_px} px (bicubic, 8 bits), first token"
 
 
@@ -201,7 +200,6 @@ class EfficientNetLiteEmbedder(Embedder):
         return found
 
     def describe(self) -> str:
-        """Return network and preparation in words."""
         return (
             f"EfficientNet-Lite0 (ImageNet) {self.config.place} sha256 {self.digest}, scaled to {self.side_px} px "
             "(bicubic, 8 bits), mean of the last map"

@@ -25,7 +25,6 @@ def check_weights(model: str, sha256: str | None) -> None:
     """Compare the weights of a local folder with the expected checksum.
 
     Args:
-        model: Folder of the model.
         sha256: First 8 to 64 hexadecimal digits of the checksum of its weights file; for several files, the checksum of
             the lines that ``sha256sum *.safetensors`` prints. None checks nothing.
 
@@ -53,7 +52,6 @@ def model_folder(what: str, model: str, revision: str | None = None, *, weights:
 
     Args:
         what: Kind of model, for error messages.
-        model: A local folder or a hub name.
         revision: Commit, tag or branch of a hub name; None for the newest. A local folder has none.
         weights: Whether weights are downloaded too, or settings alone.
 
@@ -176,9 +174,6 @@ def load_pretrained(what: str, config: Pretrained, processors: Any, networks: An
     Args:
         what: Kind of model, for error messages.
         config: Configuration that names the model.
-        processors: Class of transformers that loads the processor.
-        networks: Class of transformers that loads the network.
-        options: Options of the processor.
 
     Raises:
         ValueError: There is no such model, its weights are not the expected ones, or tensors are missing.
@@ -232,12 +227,9 @@ def build(
     """Return a network of transformers with exactly the given tensors.
 
     Args:
-        kind: Class of the network.
-        config: Configuration of the network.
         tensors: Tensors by the network's names.
         where: Name of their source in error messages.
         dtype: Data type of the network.
-        options: Options of the constructor.
 
     Raises:
         ValueError: Tensors are missing, unknown or of other shapes.

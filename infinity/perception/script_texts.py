@@ -22,7 +22,6 @@ def assigned_literals(source: bytes, where: str) -> dict[str, Literal]:
     A table may name earlier variables; entries that are neither texts nor tables are left out.
 
     Args:
-        source: Content of the file.
         where: Name of the file in error messages.
 
     Raises:

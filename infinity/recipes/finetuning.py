@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from infinity import storage
 from infinity.config import Config
 from infinity.data.loading.mixture import SetConfig, ShareConfig
 from infinity.generation.pipeline import TOKENIZER_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.ranges import Range
 from infinity.recipes.paper_transformer import PAPER_STAGES, FinetuneInputs, TransformerInputs, finetune_spec
 from infinity.text import T5TextConfig
 from infinity.transformer.quantized import Quantization
@@ -61,7 +63,7 @@ class Finetuning(Config):
     learning_rate: float | None = None
     trigger: str = ""
     folder_repeats: bool = True
-    prior_weight: float = 0.5
+    prior_weight: Annotated[float, Range(above=0, below=1)] = 0.5
     caption_dropout: float | None = None
     prompts: tuple[str, ...] = ()
     sample_every: int | None = None
@@ -70,10 +72,6 @@ class Finetuning(Config):
     min_workers: int | None = None
     use_gpu: bool = False
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.prior_weight < 1.0:
-            raise ValueError(f"prior_weight: expected a share above 0 and below 1, got {self.prior_weight}")
 
     def spec(self, manifest: str, prior: str | None = None) -> TrainTransformerSpec:
         """Return the spec of the training.

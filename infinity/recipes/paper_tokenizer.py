@@ -60,7 +60,6 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         name: Recipe. "paper-1" is the published first stage (256 px, 500,000 steps of 256 pictures on 32 GPUs).
             "paper-2" is the second (256, 512 and 1024 px in turn, 200,000 steps), which starts from the first or from
             published weights. "scenes" takes a few minutes on a CPU, for drawn scenes of 48 px.
-        inputs: Inputs of the recipe.
 
     Raises:
         ValueError: The recipe or the number of bits is unknown, or the second stage has no start.

@@ -17,6 +17,7 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import transformer_preset
+from infinity.ranges import Count
 from infinity.scales import Resolution, Size
 from infinity.text import T5TextConfig, difference
 from infinity.training.learner import LoopConfig
@@ -74,17 +75,13 @@ class TransformerInputs(Config):
     output: str
     model: str | None = None
     text_model: str | None = None
-    num_workers: int = 64
-    part_size: int | None = None
+    num_workers: Count = 64
+    part_size: Count | None = None
     start_from: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.manifests) not in (1, len(PAPER_STAGES)):
             raise ValueError(f"manifests: expected 1 or {len(PAPER_STAGES)}, got {len(self.manifests)}")
-        if self.num_workers < 1 or (self.part_size is not None and self.part_size < 1):
-            raise ValueError(
-                f"num_workers and part_size: expected at least 1, got {self.num_workers} and {self.part_size}"
-            )
         smallest = min(stage.batch_size for stage in PAPER_STAGES)
         if self.num_workers > smallest:
             raise ValueError(

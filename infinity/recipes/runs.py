@@ -59,15 +59,10 @@ class Recipe(Config):
         num_scenes: Number of drawn pictures where no pictures are given.
         size_px: Height and width of a drawn picture; pictures of other ratios get about this area.
         sides: Grid sides of a square picture, coarse to fine.
-        tokenizer: Shape of the tokenizer.
         losses: Weights of the tokenizer's loss terms.
         tokenizer_loop: Length and batches of the tokenizer's training.
         tokenizer_rate: Highest learning rate of the tokenizer.
-        transformer: Shape of the transformer.
-        pretrain_loop: Length and batches of the pretraining.
-        finetune_loop: Length and batches of the finetuning.
         transformer_rate: Highest learning rate of the pretraining, and first one of the finetuning.
-        scenes: Benchmark of drawn scenes.
         num_measured: Pictures for the reconstruction, and for loss and accuracy of bits.
         sampling: Guidance, temperature and top-p.
         workers: Workers of the trainings and the evaluation.

@@ -69,7 +69,6 @@ class ComparisonPage:
         before: The first model, such as the champion.
         after: The second model, such as the candidate.
         report: Report of the gate, or None where it refuses to compare.
-        refusal: Reason of the refusal.
         prompts: Shown prompts in the order of the slider.
         num_prompts: Number of all prompts that could be shown.
     """

@@ -14,7 +14,6 @@ class Figure:
     """One figure of the page.
 
     Attributes:
-        title: Subject of the figure.
         text: What the figure shows, in one paragraph.
         charts: Charts made by ``charts.line_chart``.
         sheet: ``data:`` URI of a PNG, or None.

@@ -13,7 +13,6 @@ class FleetCard:
     """One run on the page, in words.
 
     Attributes:
-        name: Name of the run.
         folder: URI of its folder.
         state: "works", "cut off", "waiting", "done" or "unreadable".
         stage: Stage that works, or is next; empty where all are done.
@@ -37,6 +36,5 @@ def render_fleet(cards: Sequence[FleetCard], *, root: str, when: str) -> str:
     Args:
         cards: Runs in the order of the page.
         root: URI of the root of runs.
-        when: Time of the page.
     """
     return rendered("fleet.html.j2", cards=cards, root=root, when=when)

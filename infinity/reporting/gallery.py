@@ -31,7 +31,6 @@ def gallery(manifest: Manifest, per_ratio: int = 12, seed: int = 0) -> str:
     Args:
         manifest: The data set.
         per_ratio: Most pictures per aspect ratio, and most examples per reason.
-        seed: Seed of the choice of pictures.
 
     Raises:
         ManifestError: A shard does not match the manifest.

@@ -21,7 +21,6 @@ class RunView:
     """One run as the page shows it.
 
     Attributes:
-        name: Name of the run.
         folder: URI of its folder.
         settings: Settings of all stages by their path, as texts; folders of stages are named by their kind alone.
         data: What became of the pictures, by name; empty while the data set is not there.

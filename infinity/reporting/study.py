@@ -29,7 +29,6 @@ class PaperFigure(Config):
         arm: What it is a figure of; the name of our arm where there is one.
         metric: Metric in the paper's words.
         value: Printed number; None where it prints that the run was out of memory.
-        source: Table or figure of the paper.
         ours: Our metric that is set beside it; empty for the metric of the study's figure.
     """
 
@@ -45,12 +44,9 @@ class StudyRow(Config):
     """One arm with one seed.
 
     Attributes:
-        arm: Name of the arm.
-        seed: Seed.
         values: Value of every metric that was measured.
         note: Why there are no values; empty where there are.
         seconds: Duration of the arm's own jobs, without those that several arms share.
-        folders: Folders of the jobs.
     """
 
     arm: str
@@ -73,7 +69,6 @@ class ContrastResult(Config):
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
         sign_p: One-sided p of the sign test over seeds.
-        verdict: Verdict.
         why: Reason of the verdict in words.
     """
 
@@ -97,7 +92,6 @@ class Cost(Config):
         spent_s: Seconds that this run of the study took.
         jobs_s: Seconds of all jobs together, also those that earlier runs did.
         num_jobs: Number of jobs.
-        num_done_before: Jobs that were done before.
         processor_s: Processor seconds of all jobs together, where they ran in the process of the study; None elsewhere.
     """
 
@@ -115,19 +109,11 @@ class StudyResult(Config):
 
     Attributes:
         name: Slug of the study.
-        number: Number of the claim.
-        title: Title.
-        claim: The claim.
         source: Table or figure of the paper.
         size: Size of the trainings, or "finished models".
-        seeds: Seeds.
-        metric: Metric of the figure.
         verdict: Verdict about the claim; "not run" where jobs were left out, and no contrast has a seed.
         reason: Likely reason, where the claim does not hold or is not told apart.
-        contrasts: Contrasts with their verdicts.
         rows: Values of every arm and seed.
-        paper: Figures of the paper.
-        cost: Cost.
         places: Place of the arms on the x axis.
         x_title: What the x axis shows.
         notes: Sentences about what a reader must know, such as a budget that ended the study.
@@ -166,7 +152,6 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
     """Return the page of a study, readable without a network.
 
     Args:
-        result: Result of the study.
         summaries: By metric and arm the mean, half of the interval's width, and the number of seeds.
     """
     return rendered(

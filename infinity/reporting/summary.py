@@ -98,7 +98,6 @@ class RunSummary(Config):
     """Everything that the page and report.json say about one end-to-end run.
 
     Args:
-        title: Name of the run.
         run_digest: Digest of the run's parameters, 16 hexadecimal digits.
         command: Shell command that repeats the whole run.
         stages: Stages in the order in which they ran.

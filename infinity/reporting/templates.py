@@ -25,7 +25,6 @@ def rendered(
     """Return the text of a template; a name that it uses and that has no value is an error.
 
     Args:
-        template: Name of the template.
         styles: Names of style sheets, which the template embeds as ``css``.
         script: Name of a script, which the template may embed as ``js``.
         escape: Whether values are escaped for HTML.

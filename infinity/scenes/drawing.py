@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from infinity.config import Config
+from infinity.ranges import Count
 from infinity.scenes.prompts import COLORS, TASKS, ScenePrompt, Task, training_prompts
 
 BACKGROUND: tuple[int, int, int] = (235, 235, 235)
@@ -52,13 +53,11 @@ class ScenesConfig(Config):
         seed: Seed of captions, colours, places and sizes.
     """
 
-    count: int
+    count: Count
     size_px: int = 48
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"ScenesConfig.count: expected at least 1, got {self.count}")
         if self.size_px < 24:
             raise ValueError(
                 f"ScenesConfig.size_px: expected at least 24, where shapes can be told apart, got {self.size_px}"

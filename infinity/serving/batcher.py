@@ -34,7 +34,6 @@ class QueuedPicture:
 
     Attributes:
         key: Pictures with equal keys may share a batch.
-        work: What shall be computed.
         on_scale: Callback of the computing thread for previews; None where nobody looks.
         is_cancelled: Whether the client is gone; such a picture is not begun.
     """

@@ -29,13 +29,7 @@ _MOST_EDIT_PIXELS = min(MAX_PIXELS, 16_000_000)
 
 @dataclass(frozen=True, slots=True)
 class OnePicture:
-    """A picture of a request.
-
-    Attributes:
-        prompt: Text.
-        seed: Seed.
-        request: Request that it belongs to.
-    """
+    """A picture of a request."""
 
     prompt: str
     seed: int

@@ -27,7 +27,6 @@ def read_form(body: bytes, content_type: str) -> Sequence[tuple[str, bytes]]:
     """Return the parts of a form in order: their names and contents.
 
     Args:
-        body: The whole body.
         content_type: Value of the header, which names the boundary.
 
     Raises:

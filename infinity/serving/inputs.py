@@ -36,8 +36,6 @@ class PictureRequest:
     """What a client wants.
 
     Attributes:
-        prompt: Text.
-        seeds: Seed of each picture.
         sampling: Guidance, temperature and top-p.
         aspect_ratio: Height / width; None for 1, or for that of the picture that is edited.
         adapters: Adapter names with their scales, in the order of loading.

@@ -11,6 +11,7 @@ from typing import Literal
 from infinity.config import Config
 from infinity.generation.watermark.key import FEWEST_CHARACTERS, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH, BitWatermark
+from infinity.ranges import Count, NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,26 +21,19 @@ class ServingLimits(Config):
     Attributes:
         max_images: Pictures per request; no more than ``max_waiting`` are accepted.
         max_prompt: Characters of a prompt.
-        max_body_bytes: Bytes of a request.
         max_waiting: Pictures that wait; more are answered by 429.
         max_batch: Pictures per pass.
         batch_wait_s: Seconds that the first picture of a batch waits for others.
         body_timeout_s: Seconds in which a request's body must have come.
     """
 
-    max_images: int = 10
-    max_prompt: int = 4000
-    max_body_bytes: int = 16 * 2**20
-    max_waiting: int = 64
-    max_batch: int = 8
-    batch_wait_s: float = 0.02
-    body_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if min(self.max_images, self.max_prompt, self.max_body_bytes, self.max_waiting, self.max_batch) < 1:
-            raise ValueError("ServingLimits: expected at least 1 of everything")
-        if self.batch_wait_s < 0 or self.body_timeout_s <= 0:
-            raise ValueError("ServingLimits: expected batch_wait_s of at least 0 and body_timeout_s above 0")
+    max_images: Count = 10
+    max_prompt: Count = 4000
+    max_body_bytes: Count = 16 * 2**20
+    max_waiting: Count = 64
+    max_batch: Count = 8
+    batch_wait_s: NotNegative = 0.02
+    body_timeout_s: Positive = 30.0
 
     @property
     def most_images(self) -> int:
@@ -52,13 +46,11 @@ class ServingConfig(Config):
     """What a server serves.
 
     Attributes:
-        model: Model folder.
         device: Device; None for the fastest.
         quantize: Form of the blocks' weights, "int8", "int4" or "float8"; None for plain floating point.
         cache: Form of the cached keys and values, "int8"; None for floating point.
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
-        limits: Bounds.
         watermark_key: Place of the key of a watermark in all pictures, a file or ``env:NAME``; None for no watermark.
         watermark_strength: Logits by which bits lean to the watermark; None for the default.
     """

@@ -168,7 +168,6 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
 
     Args:
         uri: Place of the file.
-        data: Content of the file.
         if_absent: Write only if nothing is there; of several writers exactly one succeeds.
 
     Raises:

@@ -17,7 +17,6 @@ class StoredFile:
 
     Attributes:
         uri: Place of the file.
-        num_bytes: Size in bytes.
         changed: Time of its last change, in seconds since 1970, by the clock of the store.
     """
 
@@ -32,7 +31,6 @@ class UnfinishedFile:
 
     Attributes:
         uri: Place of the temporary file; in a bucket the place that the file was meant for.
-        num_bytes: Bytes that it takes.
         changed: Time of the last change; in a bucket of the beginning, in seconds since 1970.
         upload: Id of the upload; empty on a disk.
     """

@@ -36,7 +36,6 @@ def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[
     """Yield the values of a file of JSON lines, each behind its place; blank lines at the end are none.
 
     Args:
-        data: The lines.
         uri: URI of the file, for messages.
         skips_blank: Whether blank lines among the others are none either. Where a line's number is the name of what
             it holds, as in lists of prompts, they must not be passed over.

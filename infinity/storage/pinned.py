@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 
 from infinity import storage
 from infinity.config import Config
+from infinity.ranges import NotBlank
 
 MAX_WEB_BYTES = 2**29
 """Largest content of a web address that is read into memory; larger files are fetched to a disk."""
@@ -46,13 +48,11 @@ class PinnedFile(Config):
         git_blob: The file's name in a git repository: sha1 over its length and content, 40 digits; or None.
     """
 
-    uri: str
+    uri: Annotated[str, NotBlank("a path or URI")]
     sha256: str | None = None
     git_blob: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.uri.strip():
-            raise ValueError("PinnedFile.uri: expected a path or URI, got an empty text")
         if "\0" in self.uri:
             raise ValueError(f"PinnedFile.uri: expected a path or URI, got one with a NUL character: {self.uri!r:.200}")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):

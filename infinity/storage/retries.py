@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from infinity import storage
 from infinity.config import Config
+from infinity.ranges import Count, NotNegative, Positive
 from infinity.storage import FileMissingError, StorageError
 from infinity.storage.backends import s3
 from infinity.storage.jitter import jittered
@@ -36,16 +37,9 @@ class Patience(Config):
             ``timeout_s``. Readers that failed together do not come back together: each waits at least half of it.
     """
 
-    attempts: int = 5
-    timeout_s: float = 60.0
-    pause_s: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or self.timeout_s <= 0 or self.pause_s < 0:
-            raise ValueError(
-                "Patience: expected at least one attempt, a positive timeout_s and no negative pause_s, got "
-                f"{self.attempts}, {self.timeout_s} and {self.pause_s}"
-            )
+    attempts: Count = 5
+    timeout_s: Positive = 60.0
+    pause_s: NotNegative = 0.5
 
     def pause(self, failures: int) -> float:
         """Return the longest pause after a number of failures, in seconds."""
@@ -63,7 +57,6 @@ class Patience(Config):
         is given up goes on unheard, and does not keep the process alive.
 
         Args:
-            uri: The file.
             what: Name of what is read, for the message.
             attempt: Function that reads; StorageErrors and time-outs are tried again, a missing file is not.
 

@@ -34,7 +34,6 @@ def write_estimate(folder: str, costs: Sequence[JobCost], pace: float) -> Writte
 
     Args:
         folder: URI of the folder of the study's result.
-        costs: Costs of all jobs.
         pace: Seconds per processor second.
 
     Raises:

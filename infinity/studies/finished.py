@@ -19,12 +19,7 @@ _OF_A_RUN = {"output", "seed", "manifest", "tokenizer", "start_from", "encoded",
 
 @dataclass(frozen=True, slots=True)
 class FinishedModel:
-    """A finished transformer with the training of its tokenizer.
-
-    Attributes:
-        tokenizer: Training of the tokenizer.
-        transformer: Training of the transformer.
-    """
+    """A finished transformer with the training of its tokenizer."""
 
     tokenizer: TrainTokenizerSpec
     transformer: TrainTransformerSpec

@@ -16,8 +16,6 @@ class Cell:
     """One arm with one seed.
 
     Attributes:
-        arm: Name of the arm.
-        seed: Seed.
         jobs: Jobs in the order in which they run; cells share jobs with equal folders.
     """
 

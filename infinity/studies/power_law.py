@@ -27,7 +27,6 @@ class Fit(Config):
         slope_half: Half of the 95 % interval of the slope.
         residual: Standard deviation of the points around the line.
         num_points: Number of points.
-        mean_x: Mean of ln x.
         square_x: Sum of squared distances of ln x from its mean.
     """
 
@@ -90,7 +89,6 @@ class Prediction(Config):
     """The prediction of a held-out size, written down before it is trained.
 
     Attributes:
-        arm: The held-out arm.
         num_new: Number of seeds over which its mean is expected.
         fit: Law through the other sizes.
     """

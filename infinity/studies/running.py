@@ -45,9 +45,7 @@ class StudyRun:
     """One run of a study.
 
     Attributes:
-        study: The study.
         world: Size, and the folder of all jobs.
-        seeds: Seeds.
         budget_s: Seconds after which no further cell begins; None for no limit.
     """
 

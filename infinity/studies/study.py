@@ -30,7 +30,6 @@ class Contrast(Config):
     Attributes:
         name: What is compared, in words.
         metric: Metric of all arms, such as "scene_geneval.overall".
-        weights: Weight of each arm.
         above: Lower end of the claim's range; None for none.
         below: Upper end of the claim's range; None for none.
         log2: Whether the weights apply to binary logarithms of the values.
@@ -116,7 +115,6 @@ def slope(
 
     Args:
         places: Place x of every arm, at least two different ones.
-        metric: Metric of all arms.
         name: What is compared, in words.
         above: Lower end of the claim's range.
         below: Upper end of the claim's range.
@@ -154,7 +152,6 @@ class Study:
         name: Slug, the name of the study's page.
         number: Number of the claim in the list of the paper's claims.
         title: Title of the result's page.
-        claim: The claim in one sentence.
         source: Table or figure of the paper.
         arms: Function of the world and a seed that returns the jobs of every arm.
         contrasts: Contrasts that must all hold.

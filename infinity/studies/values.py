@@ -57,7 +57,6 @@ def note_seconds(jobs: Sequence[JobSpec], seconds: float, processor: float | Non
     Another study that waited for a job notes nothing more: its time is that of waiting.
 
     Args:
-        jobs: Finished jobs.
         seconds: Seconds by the clock of all of them together.
         processor: Their processor seconds; None where they are not known.
     """

@@ -96,7 +96,6 @@ class World:
         """Return the training of a transformer on the bits of a tokenizer.
 
         Args:
-            tokenizer: Training of the tokenizer.
             seed: Seed of weights, order and all draws.
             model: Changed fields of its shape, such as ``width``.
             changes: Changed fields of the spec, such as ``self_correction``.
@@ -133,7 +132,6 @@ class World:
         Without drawings the reconstructions of its tokenizer are measured instead.
 
         Args:
-            transformer: Training of the model.
             seed: Number from which the seeds of the drawings follow.
             sampling: Changed fields of the sampling, such as ``guidance``.
             drawings: Whether pictures are drawn and scored.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from infinity.config import Config
+from infinity.ranges import Count
 from infinity.text.condition import TextCondition
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -46,14 +47,12 @@ class BuiltinTextConfig(Config):
 
     kind: Literal["builtin"] = "builtin"
     channels: int = 128
-    max_tokens: int = 128
+    max_tokens: Count = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.channels < 16 or self.channels % 16:
             raise ValueError(f"BuiltinTextConfig.channels: expected a positive multiple of 16, got {self.channels}")
-        if self.max_tokens < 1:
-            raise ValueError(f"BuiltinTextConfig.max_tokens: expected at least 1, got {self.max_tokens}")
 
 
 class BuiltinTextEncoder:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from infinity.config import Config
+from infinity.ranges import Count, ModelName
 from infinity.storage.plain_files import check_plain_files
 from infinity.text.condition import TextCondition
 
@@ -33,19 +34,11 @@ class T5TextConfig(Config):
     later: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
 
     kind: Literal["t5"] = "t5"
-    model: str
-    max_tokens: int = 512
+    model: ModelName
+    max_tokens: Count = 512
     dtype: TextDtype = "float32"
-    batch_size: int = 64
+    batch_size: Count = 64
     fingerprint: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.model.strip():
-            raise ValueError("T5TextConfig.model: expected a folder or a hub name such as 'google/flan-t5-xl', got ''")
-        if self.max_tokens < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"T5TextConfig: expected max_tokens and batch_size >= 1, got {self.max_tokens} and {self.batch_size}"
-            )
 
 
 class T5TextEncoder:

@@ -29,7 +29,6 @@ class FoundT5:
 
     Attributes:
         folder: Absolute path.
-        channels: Channels of the features.
         fingerprint: Digest of the shape and of some rows of all weights, rounded to bfloat16, so that it is the same
             for all data types and places of the files. None where no row can be read.
     """

@@ -8,6 +8,7 @@ convolutions run fastest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from infinity.config import Config
 from infinity.kernels.upsample import doubled_conv
+from infinity.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,22 +37,16 @@ class AutoencoderConfig(Config):
             width of 32 on its own, and so hides flat colours from small networks.
     """
 
-    num_bits: int
-    base_width: int = 128
+    num_bits: Annotated[int, Range(1, 1024)]
+    base_width: Annotated[int, Range(1, 2**16)] = 128
     encoder_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
     decoder_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    num_res_blocks: int = 2
-    num_downsamples: int = 4
-    stem_px: int = 1
+    num_res_blocks: Annotated[int, Range(1, 100)] = 2
+    num_downsamples: Annotated[int, Range(0, 16)] = 4
+    stem_px: Annotated[int, Range(1, 64)] = 1
     norm_groups: int | None = None
 
     def __post_init__(self) -> None:
-        bounds = {"num_bits": 1024, "base_width": 2**16, "num_res_blocks": 100, "stem_px": 64}
-        for name, most in bounds.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}: expected 1 to {most:,}, got {getattr(self, name):,}")
-        if not 0 <= self.num_downsamples <= 16:
-            raise ValueError(f"num_downsamples: expected 0 to 16, got {self.num_downsamples:,}")
         for name in ("encoder_multipliers", "decoder_multipliers"):
             multipliers = getattr(self, name)
             if not self.num_downsamples < len(multipliers) <= 64 or not all(1 <= m <= 1024 for m in multipliers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from infinity.bits import BitLabels
 from infinity.budget import WORKING_BYTES, in_passes, per_pass, tell_bands, working_bytes
-from infinity.config import Config
+from infinity.ranges import Positive
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.bands import decode_in_bands, encode_in_bands
@@ -38,53 +38,23 @@ Entropies = Callable[[Tensor, float, QuantizerKind], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerConfig(Config):
-    """Shape of a tokenizer; the fields of the networks are those of ``AutoencoderConfig``.
+class TokenizerConfig(AutoencoderConfig):
+    """Shape of a tokenizer: that of its networks, and the quantizer.
 
     Attributes:
-        num_bits: Bits of one position of the latent.
-        base_width: Width of the first level of encoder and decoder.
-        encoder_multipliers: Ratio of each encoder level's width to ``base_width``.
-        decoder_multipliers: Ratio of each decoder level's width to ``base_width``.
-        num_res_blocks: Residual blocks per encoder level; a decoder level has one more.
-        num_downsamples: Number of halvings.
-        stem_px: Side of the pixel squares that become channels before the first convolution.
-        norm_groups: Groups of every group norm; None for the published rule.
         quantizer: Quantizer: "bsq" is binary spherical quantization, "lfq" lookup-free quantization.
         fold: Whether 2x2 positions become one token of four times the bits, as in the 8B model.
         inverse_temperature: Sharpness of the soft assignment in the entropy terms.
     """
 
-    num_bits: int
-    base_width: int = 128
-    encoder_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    decoder_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    num_res_blocks: int = 2
-    num_downsamples: int = 4
-    stem_px: int = 1
-    norm_groups: int | None = None
     quantizer: QuantizerKind = "bsq"
     fold: bool = False
-    inverse_temperature: float = 100.0
-
-    def __post_init__(self) -> None:
-        _ = self.autoencoder
-        if self.inverse_temperature <= 0:
-            raise ValueError(f"inverse_temperature: expected more than 0, got {self.inverse_temperature}")
+    inverse_temperature: Positive = 100.0
 
     @property
     def autoencoder(self) -> AutoencoderConfig:
         """Shape of the networks."""
-        return AutoencoderConfig(
-            num_bits=self.num_bits,
-            base_width=self.base_width,
-            encoder_multipliers=self.encoder_multipliers,
-            decoder_multipliers=self.decoder_multipliers,
-            num_res_blocks=self.num_res_blocks,
-            num_downsamples=self.num_downsamples,
-            stem_px=self.stem_px,
-            norm_groups=self.norm_groups,
-        )
+        return AutoencoderConfig(**{field.name: getattr(self, field.name) for field in fields(AutoencoderConfig)})
 
     @property
     def token_bits(self) -> int:

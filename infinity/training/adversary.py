@@ -45,7 +45,6 @@ class Adversary:
     Attributes:
         module: An ``AdversaryNetwork``; copied to every worker, never sharded. Running averages are buffers, so that
             they are stored like weights.
-        optimizer: Optimizer of the network.
         config: Learning rate and clipping.
         from_step: Updates of the first network before the second one starts to learn.
         num_seen: Number of values in ``AdversarialLoss.seen``.

@@ -35,8 +35,6 @@ def forward_flops(config: TransformerConfig, schedule: ScaleSchedule, text_token
     """Return the operations of one picture's forward pass.
 
     Args:
-        config: Shape of the transformer.
-        schedule: Grids of the picture.
         text_tokens: Number of tokens of the caption.
     """
     width, tokens = config.width, schedule.num_tokens

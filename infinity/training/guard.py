@@ -11,8 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Annotated
 
 from infinity.config import Config
+from infinity.ranges import Count, Natural, Range
 
 FLOOR = 0.1
 """Fraction of the loss at the start. A median below it is raised to it, so that small losses set no tiny limit."""
@@ -31,20 +33,11 @@ class GuardConfig(Config):
         max_skipped: Largest number of skipped batches in the whole run.
     """
 
-    explosion: float | None = 10.0
-    window: int = 64
-    repeats: int = 3
-    max_rewinds: int = 2
-    max_skipped: int = 64
-
-    def __post_init__(self) -> None:
-        if self.explosion is not None and self.explosion <= 1.0:
-            raise ValueError(f"GuardConfig.explosion: expected more than 1 or None, got {self.explosion}")
-        if self.window < 1 or self.repeats < 1 or self.max_rewinds < 0 or self.max_skipped < 0:
-            raise ValueError(
-                "GuardConfig: expected window and repeats of at least 1, max_rewinds and max_skipped of at least 0, "
-                f"got {self.window}, {self.repeats}, {self.max_rewinds} and {self.max_skipped}"
-            )
+    explosion: Annotated[float, Range(above=1)] | None = 10.0
+    window: Count = 64
+    repeats: Count = 3
+    max_rewinds: Natural = 2
+    max_skipped: Natural = 64
 
     def limit(self, recent: Sequence[float], loss_at_start: float) -> float:
         """Return the largest loss that is trained on.

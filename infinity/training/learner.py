@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.config import Config
+from infinity.ranges import Count, ShareBelowOne
 from infinity.training.adversary import AdversarialLoss
 from infinity.training.guard import GuardConfig
 from infinity.training.state import MetricRow
@@ -35,29 +36,22 @@ class LoopConfig(Config):
         skip_batches: Numbers of batches, from 0, that are never trained on; others take their place.
     """
 
-    num_steps: int
-    batch_size: int
-    num_parts: int = 1
-    log_every_steps: int = 50
-    save_every_steps: int = 1000
-    sample_every_steps: int = 1000
-    ema_decay: float | None = None
+    num_steps: Count
+    batch_size: Count
+    num_parts: Count = 1
+    log_every_steps: Count = 50
+    save_every_steps: Count = 1000
+    sample_every_steps: Count = 1000
+    ema_decay: ShareBelowOne | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
     skip_batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_steps", "batch_size", "num_parts", "log_every_steps", "save_every_steps", "sample_every_steps",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"LoopConfig.{name}: expected at least 1, got {getattr(self, name)}")
         if self.num_parts > self.batch_size:
             raise ValueError(
                 f"LoopConfig.num_parts: a batch of {self.batch_size} samples cannot be split into {self.num_parts} "
                 "micro-batches; set num_parts to the batch size at most"
             )
-        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"LoopConfig.ema_decay: expected a fraction from 0 to below 1, got {self.ema_decay}")
 
     def is_due(self, step: int, every_steps: int) -> bool:
         """Return whether an action with this interval runs after ``step``; it always runs after the last step."""

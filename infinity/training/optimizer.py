@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from infinity.config import Config
+from infinity.ranges import Natural, NotNegative, Positive, Share, ShareBelowOne
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.eight_bit import eight_bit_adamw
 from infinity.training.muon import Muon
@@ -44,29 +45,19 @@ class OptimizerConfig(Config):
 
     later: ClassVar[frozenset[str]] = frozenset({"drop_step", "states", "algorithm"})
 
-    learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.97)
+    learning_rate: Positive
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.97)
     eps: float = 1e-8
-    weight_decay: float = 0.005
-    clip_norm: float | None = 5.0
-    warmup_steps: int = 0
+    weight_decay: NotNegative = 0.005
+    clip_norm: Positive | None = 5.0
+    warmup_steps: Natural = 0
     decay: Literal["constant", "cosine", "linear", "drop"] = "constant"
-    final_share: float = 0.0
+    final_share: Share = 0.0
     drop_step: int | None = None
     states: Literal["float32", "8bit"] = "float32"
     algorithm: Algorithm = "adamw"
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"OptimizerConfig.learning_rate: expected a positive rate, got {self.learning_rate}")
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"OptimizerConfig.betas: expected two numbers from 0 to below 1, got {self.betas}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"OptimizerConfig.clip_norm: expected a positive norm or None, got {self.clip_norm}")
-        if self.warmup_steps < 0 or self.weight_decay < 0:
-            raise ValueError("OptimizerConfig: warmup_steps and weight_decay must not be negative")
-        if not 0.0 <= self.final_share <= 1.0:
-            raise ValueError(f"OptimizerConfig.final_share: expected a fraction from 0 to 1, got {self.final_share}")
         if (self.decay == "drop") != (self.drop_step is not None) or (self.drop_step or 0) < 0:
             raise ValueError(
                 "OptimizerConfig.drop_step: expected a number of steps with decay='drop', and None with every other "
@@ -102,7 +93,6 @@ def make_optimizer(
 
     Args:
         module: Network whose weights are trained.
-        config: Settings.
         group: Workers that take every step together.
 
     Raises:

@@ -30,7 +30,6 @@ class TrainState:
 
     Attributes:
         module: Trained module; a frozen tokenizer is never a part of it.
-        optimizer: Optimizer of the module.
         ema: Moving average of the weights, or None.
         adversary: Second network that is trained against the module, or None.
         step: Number of updates so far.

@@ -26,11 +26,9 @@ class _Sums(Generic[P]):
     """Sums over the micro-batches of all workers, each weighted by its share of the batch.
 
     Attributes:
-        loss: Loss of the module.
         adversary_loss: Loss of the adversary; 0 before its first step.
         num_samples: Number of samples trained on, over all workers.
         answers: Mean answers of the adversary (``AdversarialLoss.seen``).
-        seen: This worker's micro-batches with their losses.
     """
 
     loss: float

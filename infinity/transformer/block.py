@@ -91,7 +91,6 @@ class FeedForward(nn.Module):
         """Apply the layer.
 
         Args:
-            x_BLD: Input.
             recomputed: Whether the backward pass computes the layer again.
             drawing: Whether this is a scale of a picture that is being drawn.
             onto: Residual stream and gate, where the gated result is to be added to the stream; where ``serves_gated``.
@@ -190,7 +189,6 @@ class Block(nn.Module):
             modulation: Adaptive norm and gates.
             text: Keys and values of the captions.
             rotary: Rotary position embedding of the L tokens.
-            mask: Mask or cache.
             drop_path: Factors of stochastic depth.
             recomputed: Whether the backward pass computes the block again.
 
@@ -234,10 +232,6 @@ def is_kept(operation: object, shapes: Sequence[Sequence[int]]) -> bool:
 
     It keeps attention, whose operations grow with the square of the tokens, and products whose result is smaller than
     their input.
-
-    Args:
-        operation: Operation of torch.
-        shapes: Shapes of its tensors.
     """
     name = str(operation)
     if "attention" in name:

@@ -114,9 +114,7 @@ def bytes_per_token(width: int, num_heads: int, form: CacheForm | None, dtype: t
     """Return the bytes of a token's keys and values in one block.
 
     Args:
-        width: Channels of the block.
         num_heads: Heads, each of which has a scale of its own.
-        form: Form of the cache.
         dtype: Data type of keys and values.
     """
     return 2 * (width * dtype.itemsize if form is None else width + 2 * num_heads)

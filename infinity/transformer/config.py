@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from infinity.config import Config
+from infinity.ranges import Natural, Range, ShareBelowOne
 
 Positions = Literal["frame", "grid", "interpolated", "learned"]
 Head = Literal["bitwise", "joint"]
@@ -17,6 +18,7 @@ MAX_DEPTH = 1000
 """Largest depth; the deepest published model has 40 blocks. It guards against files with absurd values."""
 MAX_SIZE = 2**20
 """Largest value of every other count, such as the width; products of two of them cannot overflow."""
+_Size = Annotated[int, Range(1, MAX_SIZE)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,27 +51,23 @@ class TransformerConfig(Config):
         norm_eps: Epsilon of all norms.
     """
 
-    width: int
-    num_heads: int
-    depth: int
-    num_bits: int
-    text_channels: int
-    max_text_tokens: int = 512
-    mlp_ratio: float = 4.0
+    width: _Size
+    num_heads: _Size
+    depth: Annotated[int, Range(1, MAX_DEPTH)]
+    num_bits: _Size
+    text_channels: _Size
+    max_text_tokens: _Size = 512
+    mlp_ratio: Annotated[float, Range(above=0, most=1000)] = 4.0
     head: Head = "bitwise"
     positions: Positions = "frame"
-    scale_embedding_period: int | None = 0
+    scale_embedding_period: Natural | None = 0
     cross_attention_layer_scale: float | None = None
-    max_scales: int = 15
-    drop_path: float = 0.1
-    condition_drop: float = 0.1
-    norm_eps: float = 1e-6
+    max_scales: _Size = 15
+    drop_path: ShareBelowOne = 0.1
+    condition_drop: ShareBelowOne = 0.1
+    norm_eps: ShareBelowOne = 1e-6
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_heads", "depth", "num_bits", "text_channels", "max_text_tokens", "max_scales"):
-            most = MAX_DEPTH if name == "depth" else MAX_SIZE
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"TransformerConfig.{name}: expected 1 to {most:,}, got {getattr(self, name):,}")
         if self.width % self.num_heads or self.head_width % 4:
             raise ValueError(
                 f"TransformerConfig: width {self.width} over {self.num_heads} heads must give a multiple of 4 "
@@ -85,18 +83,6 @@ class TransformerConfig(Config):
                 f"TransformerConfig: a joint head of {self.num_bits} bits would have 2**{self.num_bits} classes; at "
                 f"most {MAX_JOINT_BITS} bits are possible, use head='bitwise'"
             )
-        for name in ("drop_path", "condition_drop"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"TransformerConfig.{name}: expected a probability from 0 to below 1, got {getattr(self, name)}"
-                )
-        if (self.scale_embedding_period or 0) < 0 or not 0 < self.mlp_ratio <= 1000:
-            raise ValueError(
-                "TransformerConfig: expected scale_embedding_period of at least 0 and a positive mlp_ratio up to "
-                f"1000, got {self.scale_embedding_period} and {self.mlp_ratio}"
-            )
-        if not 0.0 <= self.norm_eps < 1.0:
-            raise ValueError(f"TransformerConfig.norm_eps: expected 0 to below 1, got {self.norm_eps}")
 
     @property
     def head_width(self) -> int:

@@ -45,7 +45,6 @@ def float8_product(
     """Apply a linear map with weights in float8 to inputs that are rounded to float8.
 
     Args:
-        x: Inputs.
         codes: Weights in e4m3.
         scale: Scale of each output's weights.
         bias: Bias of each output; None for none.
@@ -84,9 +83,6 @@ def has_float8(device: torch.device) -> bool:
 
 def check_float8(device: torch.device) -> None:
     """Refuse float8 on a device that would only emulate it, slower than bfloat16.
-
-    Args:
-        device: Device of the computation.
 
     Raises:
         ValueError: A CPU, or a GPU before compute capability 8.9.

@@ -19,7 +19,6 @@ def store_products_as(transformer: Transformer, dtype: torch.dtype) -> None:
 
     Args:
         transformer: Transformer in evaluation mode; it can not be trained any more.
-        dtype: Data type of autocast.
     """
     for block in transformer.block_modules():
         for module in block.modules():

@@ -45,7 +45,6 @@ def check_login(config: Settings, api: PrefectApi, *, is_own: bool) -> None:
     """Require that a server accepts the authentication string, before anything waits in vain.
 
     Args:
-        config: The settings.
         api: API of the server, which is healthy.
         is_own: Whether the local stack has started it.
 

@@ -38,10 +38,6 @@ def make_pool(api: PrefectApi, prefect: Callable[..., None], pool: str) -> None:
 def for_environment(plan: Entry, environment: str) -> Entry:
     """Return what prefect.yaml deploys for an environment: the same flows, under its name, in the pool of its name.
 
-    Args:
-        plan: Content of prefect.yaml.
-        environment: Name of one of its environments.
-
     Raises:
         ValueError: There is no environment of this name.
     """
@@ -67,7 +63,6 @@ def version_of(plan: Entry, code: Path = REPOSITORY) -> str:
     """Return a version that changes with what is deployed: the plan, the code, and where it lies.
 
     Args:
-        plan: What is deployed.
         code: Folder of the packages flows and infinity.
     """
     found = hashlib.sha256(json.dumps([plan, str(code)], sort_keys=True, default=str).encode())
@@ -84,10 +79,8 @@ def deploy(
     Deployments carry a version. Where all of them have that of the plan and the code, nothing is done.
 
     Args:
-        api: Prefect's API.
         prefect: Runs Prefect's command line with the given arguments.
         plan: The file ``prefect.yaml``.
-        folder: Folder for the plan as it is deployed.
         environment: Name of an environment of the plan; None for its deployments as they stand.
 
     Returns:

@@ -45,7 +45,6 @@ def key_file(state: Path, name: str) -> Path:
 
     Args:
         state: Folder of the stack.
-        name: One of the names above.
 
     Raises:
         KeyFileError: Others can read the file, it is empty, or it cannot be made.

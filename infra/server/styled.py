@@ -35,11 +35,7 @@ _NO_COPY = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range"
 
 
 class Styled:
-    """An ASGI application that serves the style and names it in every page of another one.
-
-    Args:
-        app: The other application.
-    """
+    """An ASGI application that serves the style and names it in every page of another one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

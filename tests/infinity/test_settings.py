@@ -73,7 +73,7 @@ def test_values_of_every_type_are_understood() -> None:
         ("filters.min_words", "3", r"no such setting; near it are .*filters\.captions\.min_words"),
         ("seed.x", "3", "seed has no settings of its own"),
         ("filters.min_side_px", "many", "expected whole number, got 'many'"),
-        ("filters.min_side_px", "0", "expected min_side_px and min_caption_chars of at least 1"),
+        ("filters.min_side_px", "0", "FilterConfig.min_side_px: expected at least 1"),
         ("filters.duplicates", "some", "expected one of 'picture', 'picture_and_caption', 'keep', got 'some'"),
         ("captioner.prompt", "What?", "missing 'model'"),
     ],

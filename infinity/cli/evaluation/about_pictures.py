@@ -24,9 +24,7 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
 
     Args:
         spec: Settings of the evaluation, with None for benchmarks that are left out.
-        models: Model folders.
         pictures: Folder or table of pictures, or None.
-        name: Name of the model that drew them.
 
     Raises:
         ValueError: Neither models nor pictures are given, or both, or a benchmark needs a model.

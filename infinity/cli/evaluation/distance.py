@@ -75,7 +75,7 @@ def distance(
 def _show(scores: Sequence[Score], lines: Sequence[str]) -> None:
     show_scores(scores)
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(line)
 
 
 def _chosen(metrics: Sequence[str]) -> dict[str, str]:

@@ -42,9 +42,9 @@ def make(
             raise ValueError(f"{name}: expected one evaluation per model's name, got {number}; give each its own name")
         found = {name: find(uri) for name, _, uri in named}
         files = make_rating(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
-        out.print(f"{files.number} pairs", markup=False, highlight=False)
+        out.say(f"{files.number} pairs")
         for line in (files.page, files.key):
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(line)
 
 
 @app.command()
@@ -87,10 +87,10 @@ def score(
                 rows.append((f"agreement with {metric}", *_cells(found)))
         show_table(("figure", "value", "95 % interval", "n"), rows)
         pairs = len({vote.pair.id for vote in votes})
-        out.print(
+        out.say(
             f"study {about.study}: {len(files)} raters, {pairs} of {len(about.pairs)} pairs, {len(votes)} choices; "
-            "ties count half; intervals from resampling prompts", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            "ties count half; intervals from resampling prompts"
+        )
 
 
 def _cells(figure: VotedFigure) -> tuple[str, str, str]:

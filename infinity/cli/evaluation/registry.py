@@ -37,7 +37,7 @@ def show(
         if family is None:
             records = [record for name in champions.families() if (record := champions.champion(name)) is not None]
             if not records:
-                out.print(f"no champions in {champions.root}", markup=False, highlight=False, soft_wrap=True)
+                out.say(f"no champions in {champions.root}")
                 return
         else:
             records = list(champions.history(family))
@@ -52,7 +52,7 @@ def show(
         show_table(columns, rows, notes=("model", "why"))
         for digest, by in rolled_back(records).items() if family is not None else ():
             line = f"{digest} is not promoted again automatically: rolled back by {by.who} at {by.when} ({by.why})"
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(line)
 
 
 @app.command()
@@ -67,12 +67,7 @@ def rollback(
     """Make an earlier champion the champion again; the history gains a record and loses none."""
     with clear_errors():
         record = _open(registry).rollback(family, to=to, why=why)
-        out.print(
-            f"{family}: {record.model} (digest {record.model_digest}) is champion again, record {record.number}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        out.say(f"{family}: {record.model} (digest {record.model_digest}) is champion again, record {record.number}")
 
 
 def _open(root: str | None) -> Champions:

@@ -82,10 +82,10 @@ def evaluate(
 def _shown(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
     """Print the scores of one model; return what could not be measured, a line each."""
     whose = f"{spec.model}  digest {report.model_digest}" if spec.model else f"pictures of {spec.pictures_of}"
-    out.print(whose, markup=False, highlight=False, soft_wrap=True)
+    out.say(whose)
     show_scores(report.scores)
     for line in _about(spec):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(line)
     return about_pictures.unmeasured(spec, report)
 
 
@@ -189,12 +189,12 @@ def compare(
             before, after, str(output), titles=_titles(first, second), config=GateConfig(), max_prompts=prompts
         )
         if report is None:
-            out.print(f"no paired scores: {refusal}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"no paired scores: {refusal}")
         else:
             names = ("metric", "champion", "candidate", "gain", "interval", "delta", "n", "verdict")
             found = [[row[name] for name in names] for row in map(comparison_row, report.comparisons)]
             show_table(("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict"), found)
-        out.print(files.html, markup=False, highlight=False, soft_wrap=True)
+        out.say(files.html)
 
 
 def _titles(first: str, second: str) -> tuple[str, str]:
@@ -246,7 +246,7 @@ def leaderboard(
         if output.suffix not in writers:
             raise ValueError(f"--output: expected a file ending in {', '.join(writers)}, got {output}")
         storage.write_text(str(output), writers[output.suffix](groups))
-        out.print(str(output), markup=False, highlight=False, soft_wrap=True)
+        out.say(str(output))
 
 
 def _print_groups(groups: Iterable[Group]) -> None:
@@ -304,7 +304,7 @@ def statistics(
             stats, provenance = measure(reference, network, device=device, progress=report)
         write_statistics(output, stats, provenance)
         for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(line)
 
 
 def card(
@@ -322,4 +322,4 @@ def card(
         found = gather(model)
         files = write_card(found, output or storage.join(storage.parent(found.model), "card"))
         for uri in (files.markdown, files.html):
-            out.print(uri, markup=False, highlight=False, soft_wrap=True)
+            out.say(uri)

@@ -38,8 +38,8 @@ def standing(
         page = standing_of(find(evaluation), published_scores(published))
         storage.write_text(output, standing_html(page))
         for section in page.sections:
-            out.print(f"{section.name}: {section.sentence}", markup=False, highlight=False, soft_wrap=True)
-        out.print(output, markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{section.name}: {section.sentence}")
+        out.say(output)
 
 
 def published_scores(tables: list[str] | None) -> list[LeaderboardEntry]:

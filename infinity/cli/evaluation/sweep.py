@@ -61,4 +61,4 @@ def sweep(
             found = run(spec, progress=lambda progress: report(progress.fraction))
         page = SweepPage(model=model, metric=metric, rows=found.rows)
         for line in (best_sentence(page), found.page, found.table):
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(line)

@@ -42,7 +42,6 @@ class Answers:
         """Return facts of a slice with new captions and a float32 column for each score, null where it is unreadable.
 
         Args:
-            facts: Facts of all rows of the slice.
             uri: URI of the file of the facts.
 
         Raises:

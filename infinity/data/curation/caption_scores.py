@@ -54,7 +54,6 @@ def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.n
     0.3 to 0.5, lists of keywords and other languages about 0.
 
     Args:
-        captions: Cleaned captions.
         script: First word of the Unicode names of the script's letters, for example ``LATIN``.
     """
     kind = np.dtype((np.float64, len(CAPTION_SCORES)))

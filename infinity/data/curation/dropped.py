@@ -50,7 +50,6 @@ class DroppedRows:
 
     Attributes:
         reason: Slug of the rule; ``unreadable_<slug>`` for rows in quarantine.
-        number: Number of rows.
         examples: First few rows.
     """
 
@@ -133,7 +132,6 @@ def write_dropped(
     """Write the file of ``dropped_file`` from tables of which one is in memory at a time.
 
     Args:
-        file: Where to write.
         tables: All dropped rows: at least one table with their columns.
         thumbnails: ``row`` and ``thumbnail`` of rows that are shown.
         pictures: Files of some of these, by row.

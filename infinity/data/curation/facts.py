@@ -88,7 +88,6 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
     """Open and measure every picture of a slice.
 
     Args:
-        piece: Slice of a source.
         max_pixels: Larger pictures are unreadable; the header decides.
         reduced: Writer for reduced pictures; it gets every readable picture here, so that none is decoded twice.
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from infinity.config import Config
 from infinity.data.curation.languages import check_codes
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.images.decoding import MAX_PIXELS
+from infinity.ranges import Count, Natural, NotNegative, Range, Share, ShareAboveZero
 
 CAPTION_MISSING = "caption_missing"
 CAPTION_DAMAGED = "caption_control_characters"
@@ -80,31 +81,25 @@ class CaptionFilters(Config):
 
     later: ClassVar[frozenset[str]] = frozenset({"rejects", "languages", "min_language"})
 
-    max_chars: int | None = None
-    min_words: int | None = None
-    max_words: int | None = None
-    min_letters: float | None = None
-    max_char_run: int | None = None
-    max_word_repeats: float | None = None
+    max_chars: Count | None = None
+    min_words: Count | None = None
+    max_words: Count | None = None
+    min_letters: Share | None = None
+    max_char_run: Count | None = None
+    max_word_repeats: Share | None = None
     script: str = "LATIN"
-    min_script: float | None = None
-    min_english: float | None = None
+    min_script: Share | None = None
+    min_english: Share | None = None
     rejects: tuple[Nonsense, ...] = ()
     languages: tuple[str, ...] = ()
-    min_language: float = 0.005
+    min_language: Share = 0.005
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules as JSON, without later fields at their defaults: older manifests keep their bytes."""
         return self.identity()
 
     def __post_init__(self) -> None:
-        for name in ("max_chars", "min_words", "max_words", "max_char_run"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"CaptionFilters.{name}: expected at least 1 or null, got {value}")
         check_codes(self.languages)
-        for name in ("min_letters", "max_word_repeats", "min_script", "min_english", "min_language"):
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise ValueError(f"CaptionFilters.{name}: expected 0 to 1 or null, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,16 +165,9 @@ class Decontamination(Config):
 
     prompts: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
-    ngram: int = 8
-    containment: float = 0.5
+    ngram: Annotated[int, Range(2)] = 8
+    containment: ShareAboveZero = 0.5
     near: NearDuplicates = field(default_factory=NearDuplicates)
-
-    def __post_init__(self) -> None:
-        if self.ngram < 2 or not 0 < self.containment <= 1:
-            raise ValueError(
-                f"Decontamination: expected ngram of at least 2 and containment above 0 to 1, got {self.ngram} and "
-                f"{self.containment}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,35 +191,19 @@ class FilterConfig(Config):
         models: Rules on the scores of pretrained networks.
     """
 
-    min_side_px: int = 24
-    min_pixels: int | None = None
-    max_elongation: float = 3.5
-    min_caption_chars: int = 2
-    min_contrast: float | None = 1.0
-    min_sharpness: float | None = None
+    min_side_px: Count = 24
+    min_pixels: Natural | None = None
+    max_elongation: Annotated[float, Range(1)] = 3.5
+    min_caption_chars: Count = 2
+    min_contrast: NotNegative | None = 1.0
+    min_sharpness: NotNegative | None = None
     duplicates: Literal["picture", "picture_and_caption", "keep"] = "picture"
     near_duplicates: NearDuplicates | None = None
     caption_duplicates: CaptionDuplicates | None = None
     evaluation: Decontamination = field(default_factory=Decontamination)
-    max_pixels: int = 64_000_000
+    max_pixels: Annotated[int, Range(1, MAX_PIXELS)] = 64_000_000
     captions: CaptionFilters = field(default_factory=CaptionFilters)
     models: ModelFilters = field(default_factory=ModelFilters)
-
-    def __post_init__(self) -> None:
-        if self.min_side_px < 1 or self.min_caption_chars < 1:
-            raise ValueError(
-                f"FilterConfig: expected min_side_px and min_caption_chars of at least 1, got {self.min_side_px} and "
-                f"{self.min_caption_chars}"
-            )
-        if self.max_elongation < 1:
-            raise ValueError(
-                f"FilterConfig.max_elongation: expected at least 1, which keeps squares, got {self.max_elongation}"
-            )
-        if not 1 <= self.max_pixels <= MAX_PIXELS:
-            raise ValueError(f"FilterConfig.max_pixels: expected 1 to {MAX_PIXELS:,}, got {self.max_pixels:,}")
-        for name in ("min_pixels", "min_contrast", "min_sharpness"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise ValueError(f"FilterConfig.{name}: expected at least 0 or null, got {value}")
 
     def rules(self) -> tuple[ScoreRule, ...]:
         """In the order in which they are asked; the first reason counts."""

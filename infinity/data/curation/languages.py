@@ -55,7 +55,6 @@ def language_shares(captions: Iterable[str], languages: Sequence[str]) -> Float[
 
     Args:
         captions: Cleaned captions.
-        languages: Codes of the languages.
 
     Raises:
         LanguageError: The package is not installed, or does not know a language.

@@ -20,7 +20,6 @@ class MeasuringCall:
     """One slice to measure, and where its files go.
 
     Attributes:
-        piece: Slice of the source.
         max_pixels: Larger pictures are unreadable.
         facts: URI of its facts.
         quarantine: URI of what cannot be used of it.

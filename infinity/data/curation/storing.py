@@ -11,7 +11,7 @@ import hashlib
 import io
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,7 @@ from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import SourceError
 from infinity.data.tables import table_of
+from infinity.ranges import Range
 
 REDUCED_EXTENSION = "jpg"
 
@@ -55,14 +56,8 @@ class StoringConfig(Config):
         quality: Quality of the reduced JPEGs, 1 to 100.
     """
 
-    side_px: int | None = None
-    quality: int = 95
-
-    def __post_init__(self) -> None:
-        if self.side_px is not None and self.side_px < 24:
-            raise ValueError(f"StoringConfig.side_px: expected at least 24 pixels or null, got {self.side_px}")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"StoringConfig.quality: expected 1 to 100, got {self.quality}")
+    side_px: Annotated[int, Range(24)] | None = None
+    quality: Annotated[int, Range(1, 100)] = 95
 
     @property
     def decoded_px(self) -> int | None:
@@ -103,8 +98,6 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
     """Make the reduced pictures of a slice that was measured before.
 
     Args:
-        piece: The slice.
-        facts: Facts of the slice.
         writer: Writer that gets all readable pictures.
         max_pixels: Limit of the first pass: larger pictures are unreadable.
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import UInt64
 from infinity import storage
 from infinity.config import Config, ConfigError
 from infinity.data.sources.checking import EXAMPLES, Tally
+from infinity.ranges import Range
 
 TAKEN_DOWN = "taken_down"
 """The reason that is counted."""
@@ -46,7 +47,7 @@ class TakedownList(Config):
 
     sha256: tuple[str, ...] = ()
     phash: tuple[str, ...] = ()
-    phash_distance: int = 0
+    phash_distance: Annotated[int, Range(0, 64)] = 0
     urls: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
@@ -65,8 +66,6 @@ class TakedownList(Config):
         for name, pattern, digits in (("sha256", _HEX_64, 64), ("phash", _HEX_16, 16), ("digests", _HEX_64, 64)):
             if bad := [value for value in getattr(self, name) if not pattern.fullmatch(value)]:
                 raise ValueError(f"TakedownList.{name}: expected {digits} hexadecimal digits each, got {bad[0]!r}")
-        if not 0 <= self.phash_distance <= 64:
-            raise ValueError(f"TakedownList.phash_distance: expected 0 to 64 bits, got {self.phash_distance}")
         if bad := [value for value in self.domains if not value or "/" in value]:
             raise ValueError(f"TakedownList.domains: expected host names, got {bad[0]!r}")
 
@@ -233,7 +232,6 @@ def _domains(url: str, domains: Mapping[str, str]) -> list[str]:
     """Return the listed domains that the address lies in, the longest first.
 
     Args:
-        url: The address.
         domains: Listed domains by what ``_host`` makes of them.
     """
     try:

@@ -82,7 +82,6 @@ def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int
     Args:
         pixels: A checksum of each picture.
         share: 0 to below 1.
-        seed: Chooses others.
     """
     values, codes = np.unique(as_values(pixels), return_inverse=True)
     distinct = values.view(np.uint8).reshape(-1, 32)
@@ -136,7 +135,6 @@ def shard_sizes(
 
     Args:
         pieces: Function that yields the bytes of all samples, in order, cut anywhere; it is called several times.
-        total: Number of samples.
         limits: Largest size of a shard.
     """
     if not total:

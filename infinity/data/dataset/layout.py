@@ -121,7 +121,6 @@ class ShardPlans:
         samples: All of them: SAMPLE_COLUMNS and ``key``, by row.
         shards: Shards of the parent that stay, and the samples of the new ones.
         parent_origins: Places in the parent of pictures as they will be stored, by key.
-        stored: Settings of storing.
     """
 
     samples: pa.Table
@@ -206,7 +205,6 @@ def plan_shards(
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside; pictures of the parent stay in their split.
         limits: Largest size of a shard.
-        seed: Seed of the validation split.
         parent: The version whose shards are kept where nothing in them changes.
         stored: Settings of storing, and the places of pictures that lie as they will be stored.
     """

@@ -54,7 +54,6 @@ def write_parts(
     Args:
         folder: URI of the manifest's folder.
         groups: Rows in order, in pieces of whole row groups but for the last one.
-        schema: Columns of the files.
         rows_per_part: Rows of a file, but for the last one: whole row groups.
 
     Raises:

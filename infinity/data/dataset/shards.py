@@ -73,7 +73,6 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
     One picture is in memory at a time, however many the shard holds.
 
     Args:
-        plan: Plan of the shard.
         slices: The slices of the source that hold the plan's samples without an origin, in order.
         root: URI of the folder whose ``shards`` folder all versions of a data set share.
         max_pixels: Limit of the first pass: larger pictures are unreadable.

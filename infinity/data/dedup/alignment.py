@@ -48,8 +48,6 @@ def thumbnail_difference(a: Thumbnails, b: Thumbnails, limit: float = np.inf) ->
     order of a pair does not matter.
 
     Args:
-        a: One picture of each pair.
-        b: The other.
         limit: Above it nobody asks how large a difference is, so that it need not be exact there.
     """
     found = _by_parts(THUMBNAIL_PX, lambda part: _largest(b[part].astype(np.float32) - a[part]), len(a))

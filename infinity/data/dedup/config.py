@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from infinity.config import Config
+from infinity.ranges import NotNegative, Range, ShareAboveZero
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,14 +19,8 @@ class NearDuplicates(Config):
             as a crop of 5 % allows and smoothed; in levels [0, 255].
     """
 
-    distance: int = 12
-    difference: float = 18.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.distance <= 20:
-            raise ValueError(f"NearDuplicates.distance: expected 0 to 20 bits, got {self.distance}")
-        if self.difference < 0:
-            raise ValueError(f"NearDuplicates.difference: expected at least 0 levels, got {self.difference}")
+    distance: Annotated[int, Range(0, 20)] = 12
+    difference: NotNegative = 18.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +32,5 @@ class CaptionDuplicates(Config):
         scope: Rows among which repetitions are looked for: those with the same pixels ("picture") or all ("anywhere").
     """
 
-    similarity: float = 0.8
+    similarity: ShareAboveZero = 0.8
     scope: Literal["picture", "anywhere"] = "picture"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.similarity <= 1:
-            raise ValueError(f"CaptionDuplicates.similarity: expected above 0 to 1, got {self.similarity}")

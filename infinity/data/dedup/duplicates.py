@@ -94,7 +94,6 @@ def near_duplicates(
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
-        limits: Limits of nearness.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
         thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
@@ -128,7 +127,6 @@ def repeated_looks(
     Args:
         looks: Pictures of different looks, the best first.
         blocks: Places of the pictures that are compared together, in order.
-        limits: Limits of nearness.
         partitions: Number of parts that the search is cut into; the result does not depend on it.
     """
     dropped: dict[int, int] = {}
@@ -152,7 +150,6 @@ def caption_duplicates(
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
-        limits: Limits of similarity.
         groups_of: A value of each row; rows with equal values are compared. None takes what the limits' scope says.
     """
     order = preference(rows)

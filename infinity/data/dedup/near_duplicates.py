@@ -111,8 +111,6 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
     """Return all pairs i < j that are near, ordered by (i, j).
 
     Args:
-        looks: All pictures.
-        limits: Limits of nearness.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     found = [_NO_PAIRS]
@@ -132,7 +130,6 @@ def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *,
 
     Args:
         looks: Pictures that are known, then new ones.
-        limits: Limits of nearness.
         known: Number of known pictures.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
@@ -175,7 +172,6 @@ def likely_pairs(looks: Fingerprints, limits: NearDuplicates, between: int, part
 
     Args:
         looks: All pictures; neither thumbnails nor the means of 8 x 8 fields are looked at.
-        limits: Limits of nearness.
         between: If positive, only pairs of one of the first ``between`` pictures and a later one.
         partitions: Number of parts that the search is cut into; the pairs do not depend on it.
     """

@@ -29,7 +29,6 @@ def compose_sheet(
 
     Args:
         images: At least one RGB image, values 0 to 255.
-        columns: Pictures in a row.
         gap_px: White space between pictures, in pixels of the sheet.
         enlarge: Whole factor by which small pictures are magnified, without smoothing.
         marks: For each image the RGB colour of a frame around it, as wide as the gap, or None for no frame.

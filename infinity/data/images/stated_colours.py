@@ -51,7 +51,6 @@ class StatedColours:
     """Colours without a profile.
 
     Attributes:
-        name: Name for people.
         points: Chromaticities of white, red, green and blue.
         gamma: Exponent from levels to light; None for the curve of sRGB.
     """
@@ -73,7 +72,6 @@ def stated_colours(image: Image.Image, codes: tuple[int, int] | None) -> StatedC
     """Return the colours that a loaded picture states without a profile; None where it states none, or sRGB.
 
     Args:
-        image: The picture.
         codes: Primaries and transfer function as in H.273, if the container names them.
     """
     found: StatedColours | None = None

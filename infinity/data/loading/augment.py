@@ -15,6 +15,7 @@ import numpy as np
 from infinity.config import Config
 from infinity.data.images.fitting import CENTRE, Placement
 from infinity.data.loading.draws import key_of, uniform_at
+from infinity.ranges import Share
 
 Crop = Literal["centre", "random"]
 
@@ -30,11 +31,7 @@ class AugmentConfig(Config):
     """
 
     crop: Crop = "centre"
-    flip: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.flip <= 1.0:
-            raise ValueError(f"AugmentConfig.flip: expected a probability from 0 to 1, got {self.flip}")
+    flip: Share = 0.0
 
     @property
     def changes_nothing(self) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.draws import key_of, uniform_at
+from infinity.ranges import Share
 
 # A sentence ends with a mark, quotes or brackets that close behind it, and a space before what begins the next one. CJK
 # marks need no space. "4.5 cm" and "e.g. a cup" go on: no space, or a small letter behind it.
@@ -37,14 +38,9 @@ class CaptionConfig(Config):
             that none breaks off in the middle; a single sentence that is too long stays, and the encoder cuts it.
     """
 
-    short_probability: float | None = None
-    cut_probability: float = 0.0
+    short_probability: Share | None = None
+    cut_probability: Share = 0.0
     fit_tokens: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("short_probability", "cut_probability"):
-            if (value := getattr(self, name)) is not None and not 0.0 <= value <= 1.0:
-                raise ValueError(f"CaptionConfig.{name}: expected a probability from 0 to 1, got {value}")
 
     @property
     def changes_nothing(self) -> bool:

@@ -111,7 +111,6 @@ class Mixture(Manifest):
 
         Args:
             sets: The data sets, at least one.
-            shares: Settings of each.
 
         Raises:
             ValueError: A set has a weight and another one has none, or a set has no pictures to train on.

@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from infinity.config import Config
 from infinity.data.loading.draws import key_of, permutation
+from infinity.ranges import Count
 
 Rows = Int[np.ndarray, " n"]
 
@@ -31,11 +32,7 @@ class OrderConfig(Config):
             of every aspect ratio, or it reads them again.
     """
 
-    window_pictures: int = 16_384
-
-    def __post_init__(self) -> None:
-        if self.window_pictures < 1:
-            raise ValueError(f"OrderConfig.window_pictures: expected at least 1, got {self.window_pictures}")
+    window_pictures: Count = 16_384
 
 
 class Rounds:

@@ -13,6 +13,7 @@ from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest, ManifestError
 from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.loading.cache import ShardCache
+from infinity.ranges import Count, Natural
 from infinity.storage import FileMissingError, StorageError
 from infinity.storage.retries import DamagedError, Patience
 
@@ -36,21 +37,13 @@ class ReadingConfig(Config):
         patience: Attempts and time-outs of a read.
     """
 
-    num_workers: int = 2
-    prefetch_steps: int = 2
-    memory_bytes: int = 2**30
+    num_workers: Count = 2
+    prefetch_steps: Natural = 2
+    memory_bytes: Natural = 2**30
     cache_folder: str | None = None
     cache_bytes: int = 50 * 2**30
-    cache_steps: int = 32
+    cache_steps: Natural = 32
     patience: Patience = field(default_factory=Patience)
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.prefetch_steps < 0 or self.cache_steps < 0 or self.memory_bytes < 0:
-            raise ValueError(
-                "ReadingConfig: expected at least one worker and no negative prefetch_steps, cache_steps or "
-                f"memory_bytes, got {self.num_workers}, {self.prefetch_steps}, {self.cache_steps} and "
-                f"{self.memory_bytes}"
-            )
 
 
 class StoredPictures:
@@ -58,10 +51,6 @@ class StoredPictures:
 
     def __init__(self, manifest: Manifest, config: ReadingConfig) -> None:
         """Prepare to read the pictures of a data set.
-
-        Args:
-            manifest: The data set.
-            config: Settings of reading.
 
         Raises:
             ManifestError: Shards shall be cached, but the manifest does not describe them.

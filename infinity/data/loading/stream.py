@@ -71,7 +71,6 @@ class PixelLoader:
             manifest: The data set.
             ids_of: Function that gives this process's parts of a step's batch: pure, safe to call from any thread.
             size_px: Height and width of the pictures of an aspect ratio.
-            config: Settings of reading.
             augment: Settings of the random crop and mirroring at each visit.
             key: Key of the random draws: that of the plan.
             num_steps: Steps of the run; none beyond is prepared. None for a run without end.

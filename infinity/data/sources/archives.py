@@ -42,7 +42,6 @@ def contents_of(uri: str, roots: Sequence[str]) -> FolderContents:
     Archives inside archives stay files.
 
     Args:
-        uri: A folder, or an archive.
         roots: Places below which everything must lie.
 
     Raises:

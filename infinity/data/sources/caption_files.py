@@ -33,7 +33,6 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
 
     Args:
         parts: Name and content of each file; a name ends with one of ``ENDINGS``.
-        columns: Names of columns.
 
     Raises:
         UnreadableError: A file is not what its ending says, or there are boxes or outlines and no caption.
@@ -167,10 +166,8 @@ class Captioned:
     """A slice whose records without a caption take the one that lies in files beside their picture.
 
     Attributes:
-        piece: The slice.
         files: URIs of the caption files by the picture's URI.
         captions: Choice of caption where there is a long and a short one.
-        columns: Names of columns.
     """
 
     piece: Slice

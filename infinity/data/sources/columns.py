@@ -138,7 +138,6 @@ class SourceColumns(Config):
             where: Name, for messages, of a row that names no picture.
             folder: URI of the table's folder.
             choice: Choice between the long and the short caption.
-            raw: The row as it was found.
         """
         names = tuple(fields)
         name = where

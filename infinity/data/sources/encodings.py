@@ -38,7 +38,6 @@ def decoded(data: bytes, errors: str = "strict") -> str:
     """Return a text without its byte order mark.
 
     Args:
-        data: Bytes of the whole text.
         errors: Treatment of bytes that are no text, as of ``bytes.decode``.
 
     Raises:

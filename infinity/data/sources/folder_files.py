@@ -61,7 +61,6 @@ class NotRead:
 
     Attributes:
         why: Reason in words.
-        number: Number of files or rows.
         example: Name of one; may be empty.
     """
 
@@ -82,8 +81,6 @@ class FolderFiles:
         shards: Tar files.
         columnar: Parquet and Arrow files with pictures, and those that cannot be read.
         lists: Other tables that name pictures, one or several lines per picture.
-        addresses: Lists of addresses.
-        pictures: Pictures.
         not_read: Files that are no part of the source, with the reason of each.
     """
 
@@ -103,7 +100,6 @@ class FolderFiles:
 
         Args:
             files: URIs of all files.
-            columns: Names of columns.
             kind: Function that tells the kind of a file that is a source itself, see ``Opening.kind``.
             captions: Caption files of the folder's pictures.
         """

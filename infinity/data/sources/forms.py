@@ -86,8 +86,6 @@ class Opening:
 
     Attributes:
         captions: Choice of caption where a row has a long and a short one.
-        rows_per_slice: Rows of a slice.
-        columns: Names of columns.
         roots: Folders whose files may be named.
         joins: Whether rows of one table that name the same picture are one row with several captions.
     """
@@ -199,8 +197,6 @@ class _Reading:
 
     Args:
         how: Settings of the slices.
-        uri: The folder.
-        files: All its files.
     """
 
     def __init__(self, how: Opening, uri: str, files: tuple[str, ...]) -> None:

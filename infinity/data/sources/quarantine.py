@@ -195,7 +195,6 @@ def export(uri: str, folder: str, roots: tuple[str, ...] = ()) -> int:
 
     Args:
         uri: Place of the quarantine.
-        folder: Folder for the rows.
         roots: Folders from which pictures that have a file of their own may be read once more, links resolved.
 
     Raises:

@@ -70,7 +70,6 @@ class RowCaptions:
         Args:
             longs: Long captions, none of them blank; the first one counts most.
             shorts: Short captions, likewise.
-            choice: Kind that is wanted.
         """
         chosen = (longs or shorts) if choice == "long" else (shorts or longs)
         if not chosen:

@@ -190,7 +190,6 @@ def members(reader: ShardBytes, start: int = 0) -> Iterator[Member]:
     recursion and reads such a header into memory however large it says it is.
 
     Args:
-        reader: The shard.
         start: Offset of a header.
     """
     offset, begin, long_name = start, start, ""

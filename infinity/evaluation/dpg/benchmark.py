@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -52,6 +52,7 @@ from infinity.evaluation.prompts.found import (
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
 from infinity.perception.language.vqa import Vqa, VqaConfig
+from infinity.ranges import Count, Range
 from infinity.storage.pinned import PinnedFile
 
 OFFICIAL_TABLE = PinnedFile(
@@ -74,7 +75,6 @@ class DpgBenchmark(Config):
     Attributes:
         prompts: A folder (path or s3://) of files ``<item id>.txt``, or a zip file that holds them in a folder
             ``prompts``.
-        questions: The table of questions.
         vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
         num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
@@ -87,20 +87,11 @@ class DpgBenchmark(Config):
     prompts: str | PinnedFile = OFFICIAL_PROMPTS
     questions: PinnedFile = OFFICIAL_TABLE
     vqa: VqaConfig = field(default_factory=VqaConfig)
-    pictures_per_prompt: int = 4
-    num_prompts: int | None = None
-    resolution_px: int | None = None
+    pictures_per_prompt: Annotated[int, Range(1, 4)] = 4
+    num_prompts: Count | None = None
+    resolution_px: Count | None = None
     rewriter: Rewriter | None = None
     pictures: PictureFolder | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.pictures_per_prompt <= 4:
-            raise ValueError(f"DpgBenchmark.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
-        if any(number is not None and number < 1 for number in (self.num_prompts, self.resolution_px)):
-            raise ValueError(
-                "DpgBenchmark: expected num_prompts and resolution_px of at least 1, got "
-                f"{self.num_prompts} and {self.resolution_px}"
-            )
 
     @property
     def name(self) -> str:

@@ -83,7 +83,6 @@ def read_table(data: bytes, protocol: Protocol, *, where: str) -> Table:
     """Read the table of questions (CSV with a header).
 
     Args:
-        data: The file.
         protocol: Protocol whose rules of reading are followed.
         where: Name of the file in error messages.
 
@@ -268,8 +267,6 @@ def cut(grid: UInt8[np.ndarray, "H W 3"], side_px: tuple[int, int], number: int)
     """Return the first tiles of a grid, row by row; what lies outside of the grid is black.
 
     Args:
-        grid: The picture of all tiles.
-        side_px: Rows and columns of a tile.
         number: Number of tiles, at most 4.
     """
     rows, columns = side_px

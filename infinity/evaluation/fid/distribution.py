@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from infinity.evaluation.fid.reference_statistics import (
 from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.benchmark import reconstruct
 from infinity.evaluation.score import Score
+from infinity.ranges import Count, Range
 
 FEATURE_WIDTH = 2048
 METRICS = ("rfid", "fid", "rkid", "kid", "inception_score", "precision", "recall")
@@ -50,21 +52,12 @@ class DistributionBenchmark(Config):
             None.
     """
 
-    num_pictures: int | None = None
+    num_pictures: Annotated[int, Range(2)] | None = None
     convention: Convention = "tf1"
     kid: KidConfig = field(default_factory=KidConfig)
-    splits: int = 10
-    neighbours: int = 3
+    splits: Count = 10
+    neighbours: Count = 3
     reference: StatisticsFile | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_pictures is not None and self.num_pictures < 2:
-            raise ValueError(f"DistributionBenchmark.num_pictures: expected at least 2, got {self.num_pictures}")
-        if min(self.splits, self.neighbours) < 1:
-            raise ValueError(
-                f"DistributionBenchmark: expected splits and neighbours of at least 1, got {self.splits} and "
-                f"{self.neighbours}"
-            )
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[DistributionPart, ...]:
         """Return one part per batch of rows.

@@ -7,7 +7,7 @@ from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,7 +57,6 @@ class DrawnDistanceBenchmark(ListedBenchmark, ABC):
     interval: bool = True
 
     def __post_init__(self) -> None:
-        ListedBenchmark.__post_init__(self)
         if self.network.kind != self.metric:
             raise ValueError(f"{type(self).__name__}.network.kind: expected {self.metric!r}, got {self.network.kind!r}")
         if not self.prompts and (self.pictures is None or self.pictures.is_table):
@@ -95,7 +94,6 @@ class DrawnDistanceBenchmark(ListedBenchmark, ABC):
         return {"rules": f"{self.metric}-vectors/1", "weights": self.network.weights_digest()}
 
     def judge(self, networks: Networks) -> VectorJudge:
-        """Return the judge, with its network loaded."""
         return VectorJudge(networks.get(self.network, load_embedder))
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
@@ -132,10 +130,7 @@ class CmmdBenchmark(DrawnDistanceBenchmark):
 
     network: EmbeddingConfig = field(default_factory=lambda: EmbeddingConfig(kind="cmmd"))
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "cmmd"
+    metric: ClassVar[str] = "cmmd"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,10 +139,7 @@ class FdDinov2Benchmark(DrawnDistanceBenchmark):
 
     network: EmbeddingConfig = field(default_factory=lambda: EmbeddingConfig(kind="fd_dinov2"))
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "fd_dinov2"
+    metric: ClassVar[str] = "fd_dinov2"
 
 
 @dataclass(frozen=True, slots=True)

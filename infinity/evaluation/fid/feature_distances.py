@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.random import RandomState
 from torch import Tensor
 
 from infinity.config import Config
+from infinity.ranges import Count, Range
 
 Rows = Float[Tensor, "n D"]
 _CHUNK_VALUES = 8_000_000
@@ -43,23 +44,16 @@ class KidConfig(Config):
         gamma: Factor of the polynomial; None is one over the width.
         offset: Constant of the polynomial.
         sigma: Width of the Gaussian.
-        seed: Seed of the random subsets.
     """
 
-    subsets: int = 100
-    subset_size: int = 1000
+    subsets: Count = 100
+    subset_size: Annotated[int, Range(2)] = 1000
     kernel: Literal["polynomial", "gaussian"] = "polynomial"
     degree: int = 3
     gamma: float | None = None
     offset: float = 1.0
     sigma: float = 10.0
     seed: int = 2020
-
-    def __post_init__(self) -> None:
-        if self.subsets < 1 or self.subset_size < 2:
-            raise ValueError(
-                f"KidConfig: expected subsets of at least 2 rows, got {self.subsets} of {self.subset_size} rows"
-            )
 
     @property
     def protocol(self) -> str:
@@ -128,7 +122,6 @@ def inception_score(logits: Rows, *, splits: int = 10, shuffle: bool = True, see
         logits: Class scores of every picture, before softmax; torch-fidelity feeds those without bias.
         splits: Number of parts; split i is rows i * n // splits to (i + 1) * n // splits.
         shuffle: Whether rows are shuffled first.
-        seed: Seed of the shuffle.
 
     Raises:
         ValueError: Fewer rows than splits.

@@ -23,6 +23,7 @@ from infinity.evaluation.fid.reference_statistics import Provenance
 from infinity.evaluation.pictures.files import digest_of_files, endings, is_picture
 from infinity.evaluation.pictures.shards import count_pictures, is_shard, read_pictures
 from infinity.evaluation.pictures.store import decode_picture
+from infinity.ranges import Count
 
 FEATURES = (64, 192, 768, 2048)
 _ROWS_AT_ONCE = 512
@@ -47,15 +48,13 @@ class ReferenceSet(Config):
 
     uri: str
     split: Split = "validation"
-    size_px: int | None = None
+    size_px: Count | None = None
     convention: Convention = "tf1"
     feature: int = 2048
 
     def __post_init__(self) -> None:
         if self.feature not in FEATURES:
             raise ValueError(f"ReferenceSet.feature: expected one of {FEATURES}, got {self.feature}")
-        if self.size_px is not None and self.size_px < 1:
-            raise ValueError(f"ReferenceSet.size_px: expected at least 1, got {self.size_px}")
 
     def files(self) -> Files:
         """Return the pictures that are read.
@@ -135,9 +134,7 @@ def measure(
     """Return sums of the features of all pictures, and the provenance that a file of statistics carries.
 
     Args:
-        reference: The set of pictures.
         network: Network from prepared pictures to features.
-        device: Device of the network.
         batch_size: Pictures per pass; changes results by rounding only.
         progress: Called with the share that is done.
 
@@ -159,9 +156,7 @@ class Reading:
     """Features of all pictures of a set, batch by batch, and the provenance of what was read.
 
     Args:
-        reference: The set of pictures.
         network: Network from prepared pictures to features.
-        device: Device of the network.
         batch_size: Pictures per pass.
         progress: Called with the share that is done.
 

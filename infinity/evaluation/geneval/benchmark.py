@@ -24,6 +24,7 @@ from infinity.evaluation.prompts.benchmark import (
 )
 from infinity.evaluation.prompts.found import in_folders_or_numbered, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
+from infinity.ranges import Count, Natural
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 
@@ -64,21 +65,14 @@ class GenevalBenchmark(Config):
     prompts: PinnedFile = OFFICIAL_PROMPTS
     detector: CocoDetectorConfig | SceneDetector = field(default_factory=CocoDetectorConfig)
     thresholds: GenevalConfig = field(default_factory=GenevalConfig)
-    pictures_per_prompt: int = 4
-    prompts_per_task: int | None = None
-    num_shown: int = 8
+    pictures_per_prompt: Count = 4
+    prompts_per_task: Count | None = None
+    num_shown: Natural = 8
     rewriter: Rewriter | None = None
     pictures: PictureFolder | None = None
     best_of: BestOf | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or self.num_shown < 0:
-            raise ValueError(
-                "GenevalBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
-                f"{self.pictures_per_prompt} and {self.num_shown}"
-            )
-        if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"GenevalBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
         if self.best_of is not None:
             self.best_of.check(self.pictures_per_prompt, "GenevalBenchmark")
 
@@ -160,7 +154,6 @@ def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str
     """Return the prompts of a file of JSON lines.
 
     Args:
-        file: The file.
         classes: Classes that the detector can find.
         colours: Colours that the detector can name.
 

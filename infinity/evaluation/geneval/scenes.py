@@ -16,6 +16,7 @@ from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.evaluation.prompts.found import locate
+from infinity.ranges import Count, Natural
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 
 DETECTOR_VERSION = 1
@@ -66,7 +67,6 @@ class SceneBenchmark(Config):
     Args:
         pictures_per_prompt: Pictures of every caption; GenEval has 4.
         prompts_per_task: Largest number of captions per task; None takes all.
-        num_shown: Captions of each task on its sheet.
         captions: "held_out" takes the 121 captions that no training picture has. "all" adds those of training after
             them: 50 per task are 240 in all, since some tasks have fewer.
         best_of: Search among the pictures of a caption; None counts all.
@@ -74,20 +74,13 @@ class SceneBenchmark(Config):
 
     later: ClassVar[frozenset[str]] = frozenset({"captions", "best_of"})
 
-    pictures_per_prompt: int = 4
-    prompts_per_task: int | None = None
-    num_shown: int = 8
+    pictures_per_prompt: Count = 4
+    prompts_per_task: Count | None = None
+    num_shown: Natural = 8
     captions: Literal["held_out", "all"] = "held_out"
     best_of: BestOf | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or self.num_shown < 0:
-            raise ValueError(
-                "SceneBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
-                f"{self.pictures_per_prompt} and {self.num_shown}"
-            )
-        if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"SceneBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
         if self.best_of is not None:
             self.best_of.check(self.pictures_per_prompt, "SceneBenchmark")
 

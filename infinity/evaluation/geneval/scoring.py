@@ -51,7 +51,6 @@ class Requirement:
     """One entry of a prompt: at least (include) or fewer than (exclude) ``count`` objects of a class.
 
     Args:
-        object_class: Name of the class.
         count: Number of objects, at least 1.
         colour: Colour that all of the ``count`` best boxes must have, or None.
         position: Relation to the boxes of an earlier entry, and that entry's index, or None.
@@ -152,7 +151,6 @@ def judge(prompt: GenevalPrompt, detections: Detections, config: GenevalConfig |
 
     Args:
         prompt: What the picture must show.
-        detections: What was found in the picture.
         config: Thresholds; None takes the official ones.
     """
     config = config or GenevalConfig()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from infinity.config import Config
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig, GenevalPrompt, keep
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PromptSample, Record
+from infinity.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,12 +22,8 @@ class BestOf(Config):
             prompt's objects that are there, but sees neither colour nor position.
     """
 
-    candidates: int
+    candidates: Count
     scorer: Literal["verdict", "objects"] = "verdict"
-
-    def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"BestOf.candidates: expected at least 1, got {self.candidates}")
 
     def check(self, pictures_per_prompt: int, where: str) -> None:
         """Refuse a number of pictures that cannot be divided.
@@ -72,8 +69,6 @@ def share_of_objects(prompt: GenevalPrompt, detections: Detections, config: Gene
 
     Args:
         prompt: What the picture must show.
-        detections: What was found in the picture.
-        config: Thresholds.
     """
     kept = keep(detections, counting=prompt.task == "counting", config=config)
     wanted: dict[str, int] = {}

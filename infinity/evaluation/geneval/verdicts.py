@@ -96,7 +96,6 @@ def summarize_verdicts(
         results: Records of a `GenevalJudge`.
         name: First part of the names of the metrics.
         protocol: How the scores were measured.
-        num_shown: Captions of each task on its sheet.
         sheets: First part of the names of the sheets, which end in the task.
         records: Name of the file of verdicts.
         best_of: Search among the pictures of a prompt; None counts all.

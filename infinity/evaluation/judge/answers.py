@@ -95,8 +95,6 @@ def load_judge(networks: Networks, config: JudgeConfig, *, whole: bool = False) 
     """Return the judge of a configuration, loaded once per worker.
 
     Args:
-        networks: Loaded networks.
-        config: The judge.
         whole: Whether it answers all questions about a picture in one reply, which needs more tokens.
 
     Raises:

@@ -66,7 +66,6 @@ class JudgeBenchmark(ListedBenchmark):
     again: int = 0
 
     def __post_init__(self) -> None:
-        ListedBenchmark.__post_init__(self)
         if not self.questions:
             raise ValueError("JudgeBenchmark.questions: expected at least one file, got none")
         if self.checkout is not None and self._published not in SCRIPTS:
@@ -165,8 +164,6 @@ class PictureJudge:
     """Judge of pictures by questions.
 
     Attributes:
-        answerer: Judge that answers.
-        suite: What is asked.
         probes: How the judge answers the probes now, or None.
     """
 

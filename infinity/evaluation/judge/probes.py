@@ -14,6 +14,7 @@ from infinity.evaluation.judge.questions import JudgeQuestion
 from infinity.evaluation.judge.suites import SUITES, SuiteName
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import read_picture
+from infinity.ranges import ShareBelowOne
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 
@@ -29,11 +30,7 @@ class ProbeSet(Config):
     """
 
     file: PinnedFile
-    most: float = 0.02
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.most < 1:
-            raise ValueError(f"ProbeSet.most: expected 0 to below 1, got {self.most}")
+    most: ShareBelowOne = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +38,6 @@ class ProbeRun(Config):
     """All that the answers to the probes depend on; the key under which a worker keeps them.
 
     Attributes:
-        probes: The probes.
-        judge: The judge that answers them.
         suite: Benchmark whose wording is used.
     """
 
@@ -93,7 +88,6 @@ def record(uri: str, suite: SuiteName, judge: Answerer, wanted: Sequence[tuple[s
     Args:
         uri: File to write, JSON lines.
         suite: Benchmark whose wording is used.
-        judge: The judge.
         wanted: Paths of pictures from the file's folder, each with a question.
 
     Raises:

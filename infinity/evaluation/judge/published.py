@@ -13,13 +13,14 @@ import string
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from infinity import storage
 from infinity.config import Config
 from infinity.evaluation.judge.questions import QuestionFile, unigenbench_rows
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.perception.script_texts import assigned_literals, parsed
+from infinity.ranges import NotBlank
 from infinity.storage.pinned import PinnedFile
 
 SCRIPTS: Mapping[str, str] = {"tiif": "eval/eval_with_vlm.py", "unigenbench": "eval/src/eval_common.py"}
@@ -38,12 +39,8 @@ class Checkout(Config):
         licence: Licence of the repository, as its publisher states it; part of the protocol.
     """
 
-    uri: str
+    uri: Annotated[str, NotBlank("a folder or a .py file")]
     licence: str = "not stated"
-
-    def __post_init__(self) -> None:
-        if not self.uri.strip():
-            raise ValueError("Checkout.uri: expected a folder or a .py file, got an empty text")
 
     def script(self, suite: str) -> PinnedFile:
         """Return the file that holds the wording of a suite."""
@@ -75,7 +72,6 @@ class WholeRequest(Config):
     """One request about a picture, whose reply answers all questions.
 
     Attributes:
-        text: Text of the request.
         form: Form of the reply: lines that begin with yes or no, or scores between tags.
         system: Message of the system; empty for none.
         temperature: Sampling temperature of an endpoint; None leaves it to the endpoint. Local models are greedy.
@@ -125,11 +121,6 @@ def describe(suite: str, checkout: Checkout) -> str:
 
 def answers_of(request: WholeRequest, number: int, reply: str) -> list[str] | str:
     """Return yes or no per question, or the reason why a reply has another form.
-
-    Args:
-        request: The request.
-        number: Number of questions.
-        reply: Text of the reply.
 
     Example:
         >>> lines = WholeRequest(text="...", form="lines")

@@ -21,7 +21,6 @@ class JudgeQuestion(Config):
     """One question about a picture.
 
     Attributes:
-        text: The question.
         answer: Expected answer: "yes", "no", a number word, or one of the choices.
         choices: Answers to choose from; empty for a question without choices.
         parents: Places, from 0, of questions of the same prompt that must be answered as expected.
@@ -204,8 +203,6 @@ class UniGenBenchRow:
 
     Attributes:
         where: Place in the file.
-        id: Id of the prompt.
-        prompt: The prompt.
         language: "en" or "zh".
         points: Names of the test points.
         words: Description of every test point for this prompt.

@@ -27,7 +27,6 @@ class Suite:
 
     Attributes:
         title: Name in words, with the paper.
-        read: Function that reads its files of questions.
         wording: Text that is sent, with ``{question}`` and perhaps ``{choices}``.
         source: Origin of the wording.
         soft: Whether a question's score is the probability of the expected answer, rather than 0 or 1.

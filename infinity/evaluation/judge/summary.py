@@ -21,7 +21,6 @@ class AnsweredPrompt:
     """A prompt with an answer to every question.
 
     Attributes:
-        id: Id of the prompt.
         questions: Questions about its pictures.
         soft: Scores of the questions per picture, before dependencies: probabilities, or 0 and 1.
         hard: The same with 0 and 1, by the likeliest answer.
@@ -40,8 +39,6 @@ def summarize(
 
     Args:
         name: First part of the metrics' names.
-        suite: Rules of the benchmark.
-        results: Records of all prompts.
         protocol: Everything that the figures depend on.
         price: Price of a million tokens that are read and written, or None.
     """

@@ -37,6 +37,7 @@ from infinity.evaluation.score import Score, slug
 from infinity.perception.clip import Clip, ClipConfig, PictureTextEncoder
 from infinity.perception.preference.hps import Hps, HpsConfig
 from infinity.perception.preference.image_reward import ImageReward, ImageRewardConfig
+from infinity.ranges import Count
 from infinity.storage.pinned import PinnedFile
 
 IMAGE_REWARD_PROMPTS = PromptList(
@@ -75,7 +76,6 @@ class FitBenchmark(ListedBenchmark, ABC):
     prompts: tuple[PromptList, ...] = (IMAGE_REWARD_PROMPTS,)
 
     def __post_init__(self) -> None:
-        ListedBenchmark.__post_init__(self)
         if not self.prompts:
             raise ValueError(f"{type(self).__name__}.prompts: expected at least one list, got none")
 
@@ -169,52 +169,36 @@ class ClipScoreBenchmark(FitBenchmark):
     """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
-    pictures_per_prompt: int = 10
+    pictures_per_prompt: Count = 10
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "clip_score"
+    metric: ClassVar[str] = "clip_score"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": CLIP_SCORE, "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return CLIP's scoring function."""
         return cosines(networks.get(self.clip, Clip))
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return f"{CLIP_SCORE}; {self.clip.model} digest {self.clip.weights_digest()} ({self.clip.dtype})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRewardBenchmark(FitBenchmark):
-    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures of each.
-
-    Attributes:
-        network: Network that scores pictures.
-    """
+    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures of each."""
 
     network: ImageRewardConfig = field(default_factory=ImageRewardConfig)
-    pictures_per_prompt: int = 10
+    pictures_per_prompt: Count = 10
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "image_reward"
+    metric: ClassVar[str] = "image_reward"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "image-reward/1", "weights": self.network.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return ImageReward's scoring function."""
         return networks.get(self.network, ImageReward)
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"image-reward/1: weights sha256 {self.network.weights.content_digest()[:16]} (float32), short side to 224 "
             f"px by Pillow's bicubic filter, centre crop, prompts cut to {self.network.max_tokens} tokens, normalised "
@@ -239,15 +223,12 @@ class HpsBenchmark(FitBenchmark):
         return f"hps_{self.network.version.replace('.', '')}"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "hps/1", "weights": self.network.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return HPSv2's scoring function."""
         return cosines(networks.get(self.network, Hps))
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         resize = "averaging" if self.network.antialias else "not averaging"
         return (
             f"hps/1: HPS {self.network.version} weights sha256 {self.network.file.content_digest()[:16]} (float32), "

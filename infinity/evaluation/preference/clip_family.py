@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.benchmark import Fit, FitBenchmark, FitJudge, cosines
 from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, complete
 from infinity.perception.clip import Clip, ClipConfig, normalised
+from infinity.ranges import Range
 
 PICK_SCORE = "yuvalkirstain/PickScore_v1"
 
@@ -28,17 +29,12 @@ class PickScoreBenchmark(FitBenchmark):
 
     clip: ClipConfig = field(default_factory=lambda: ClipConfig(model=PICK_SCORE))
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "pick_score"
+    metric: ClassVar[str] = "pick_score"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "pick-score/1", "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return PickScore's scoring function."""
         clip = networks.get(self.clip, Clip)
         scale, fit = clip.logit_scale, cosines(clip)
 
@@ -48,7 +44,6 @@ class PickScoreBenchmark(FitBenchmark):
         return scores
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"pick-score/1: logit scale * cosine; {self.clip.model} digest {self.clip.weights_digest()} "
             f"({self.clip.dtype})"
@@ -64,22 +59,11 @@ class DiversityBenchmark(FitBenchmark):
     """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
-    pictures_per_prompt: int = 4
+    pictures_per_prompt: Annotated[int, Range(2)] = 4
 
-    def __post_init__(self) -> None:
-        FitBenchmark.__post_init__(self)
-        if self.pictures_per_prompt < 2:
-            raise ValueError(
-                f"DiversityBenchmark.pictures_per_prompt: expected at least 2, got {self.pictures_per_prompt}"
-            )
-
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "diversity"
+    metric: ClassVar[str] = "diversity"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "diversity/1", "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
@@ -87,11 +71,9 @@ class DiversityBenchmark(FitBenchmark):
         return cosines(networks.get(self.clip, Clip))
 
     def judge(self, networks: Networks) -> FitJudge | Judge:  # type: ignore[override]  # pairs, not single pictures
-        """Return the judge of pairs, with its network loaded."""
         return PairJudge(networks.get(self.clip, Clip))
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"diversity/1: mean of 1 - cosine over pairs of pictures of a prompt; {self.clip.model} digest "
             f"{self.clip.weights_digest()} ({self.clip.dtype})"

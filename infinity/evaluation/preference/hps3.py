@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.preference.benchmark import HPS_PROMPTS, Fit, FitBenchmark
@@ -23,21 +23,15 @@ class Hps3Benchmark(FitBenchmark):
     network: Hps3Config = field(default_factory=Hps3Config)
     prompts: tuple[PromptList, ...] = HPS_PROMPTS
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "hps_v3"
+    metric: ClassVar[str] = "hps_v3"
 
     def rules(self) -> Mapping[str, Any]:
-        """Return the digest of the network, and the arithmetic."""
         return {"rules": "hps3/1", "weights": self.network.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """Return HPSv3's scoring function."""
         return networks.get(self.network, Hps3)
 
     def describe(self) -> str:
-        """Return version, network and arithmetic in words."""
         return (
             f"hps3/1: HPSv3 weights sha256 {self.network.weights.content_digest()[:16]} ({self.network.dtype}, last "
             f"layers float32), pictures scaled to about {self.network.pixels} px by Pillow's bicubic filter, mean of "

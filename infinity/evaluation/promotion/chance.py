@@ -56,7 +56,6 @@ def pessimistic_mean(
         gains: One row per item.
         worst: Largest possible loss of a single item, per column.
         num_resamples: Number of sets of weights.
-        seed: Seed of the weights.
     """
     n = len(gains)
     random = np.random.Generator(np.random.PCG64(seed))
@@ -75,7 +74,6 @@ def items_needed(n: int, width: float, loss: float, worst: float) -> int:
     Args:
         n: Number of present items.
         width: Distance of the mean from its lower bound with these items.
-        loss: Loss that is to be ruled out.
         worst: Largest possible loss of a single item.
     """
     without_spread = 1.0 if loss >= worst else math.log(DOUBT) / math.log1p(-loss / worst)

@@ -34,9 +34,7 @@ def contest(history: Sequence[Champion], scores: Sequence[Score], compare: Compa
 
     Args:
         history: All records of the family, oldest first; the last one is the present champion's.
-        scores: Scores of the candidate.
         compare: Function that compares the candidate with a champion; it must not return None for the present one.
-        config: Configuration of the gate.
 
     Raises:
         GateError: Two evaluations cannot be compared.

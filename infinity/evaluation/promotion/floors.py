@@ -14,7 +14,6 @@ def below_floor(scores: Sequence[Score], config: GateConfig) -> tuple[str, ...]:
     """Return one sentence for every floor that the scores do not reach; a metric without value does not reach it.
 
     Args:
-        scores: Scores of the candidate.
         config: Configuration with the floors; a metric's margin says which way is better, else the metric's name.
     """
     problems = []

@@ -64,7 +64,6 @@ class Comparison(Config):
     """One metric of two models, compared item by item.
 
     Args:
-        metric: Name of the metric.
         unit: Unit of all values here.
         n: Number of items that were compared.
         champion: Mean over the champion's items.
@@ -75,7 +74,6 @@ class Comparison(Config):
         noise: Loss that an unchanged model may show by chance, over all metrics together; None for a single item.
         sure: Lower bound of the mean gain at 99 %, valid also where few prompts are lost completely; None for a single
             item.
-        delta: The margin.
         num_needed: Approximate number of items of this spread that are enough to decide.
         verdict: See ``gate_rule``.
     """
@@ -124,8 +122,6 @@ class GateReport(Config):
     """Result of a comparison.
 
     Args:
-        champion: Digest of the champion.
-        candidate: Digest of the candidate.
         comparisons: One comparison per gated metric.
         ungated: Reasons by metric, for metrics that block nothing.
         worst: Items with the largest losses, worst first within a metric.
@@ -175,7 +171,6 @@ def compare(
     Args:
         champion: Evaluation of the present champion.
         candidate: Evaluation of the model that may replace the champion.
-        config: Configuration of the gate.
         num_worst: Number of items with the largest losses that are named per metric.
         only: Metrics that are judged; None judges all metrics with a margin.
 

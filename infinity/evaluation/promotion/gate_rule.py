@@ -47,8 +47,6 @@ def judge(
 
     Args:
         differences: Gain of every item, positive where the candidate is better; related items stand beside each other.
-        delta: Margin of every column.
-        config: Configuration of the gate.
         num_metrics: Number of metrics that are judged together; the rate of false blocks is divided among them.
         worst: Largest possible loss of a single item; None is 1, the most that a share can lose. A larger loss that was
             seen replaces it.

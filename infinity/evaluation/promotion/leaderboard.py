@@ -42,7 +42,6 @@ class LeaderboardEntry:
     """One score of one model.
 
     Attributes:
-        metric: Name of the metric.
         model: Name of the model, in words.
         value: The score, or None where it was not measured.
         unit: Unit of the value.

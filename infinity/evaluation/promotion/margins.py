@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from infinity.config import Config
+from infinity.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,23 +71,11 @@ class GateConfig(Config):
     """
 
     margins: tuple[Margin, ...] = MARGINS
-    confidence: float = 0.95
-    min_items: int = 10
-    num_resamples: int = 10_000
+    confidence: Annotated[float, Range(above=0.5, below=1)] = 0.95
+    min_items: Annotated[int, Range(2)] = 10
+    num_resamples: Annotated[int, Range(1000)] = 10_000
     seed: int = 20241205
     floors: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not 0.5 < self.confidence < 1.0:
-            raise ValueError(f"GateConfig.confidence: expected between 0.5 and 1, got {self.confidence}")
-        if self.min_items < 2 or self.num_resamples < 1000:
-            raise ValueError(
-                "GateConfig: expected min_items of at least 2 and num_resamples of at least 1000, got "
-                f"{self.min_items} and {self.num_resamples}"
-            )
-        for metric, floor in self.floors.items():
-            if not math.isfinite(floor):
-                raise ValueError(f"GateConfig.floors of {metric}: expected a finite number, got {floor}")
 
     def with_deltas(self, deltas: Mapping[str, float]) -> Self:
         """Return the same gate with other margins; unit and direction of a metric stay the same.

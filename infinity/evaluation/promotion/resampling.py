@@ -18,7 +18,6 @@ class Spread:
     """Distribution of the means of k columns under resampling.
 
     Attributes:
-        mean: Mean of every column.
         deviations: Means of resamples minus the mean, ascending in every column.
         num_items: Number of rows that were resampled.
     """

@@ -65,7 +65,6 @@ class PictureFolder(Config):
 
         Args:
             name: Name of the model that drew them, where the folder states none.
-            digest: Digest of the pictures' content.
         """
         who = self.name or name
         where = storage.name(self.uri.rstrip("/!"))  # "!" ends the inside of an archive
@@ -125,7 +124,6 @@ class PromptSample:
     """An item with its pictures.
 
     Attributes:
-        item: The item.
         drawn: The text that was drawn: the prompt or its rewriting.
         places: Locations of its pictures in order; a `MissingPicture` stands for one that was expected but is absent.
         size_px: Rows and columns that the pictures must have, or None.

@@ -82,10 +82,8 @@ def locate(
     holds all others, as archives have, is passed over.
 
     Args:
-        folder: Folder or table of pictures.
         items: Items whose pictures are wanted.
         number: Number of pictures that an item should have; absent ones are `MissingPicture`.
-        layout: Layout of the folder.
         most: Largest number of pictures per item, further ones are ignored; None takes all.
         known: All prompts of the benchmark, where ``items`` are a part of them.
         same: Function that says whether a folder's metadata ask for the same as an item.
@@ -136,9 +134,6 @@ def _matched(
     """Return the paths of each item's pictures by their number, and the paths that belong to no item.
 
     Args:
-        folder: Folder of the pictures, for errors.
-        paths: Paths of all pictures.
-        layout: Layout of the folder.
         ids: Ids of the items, by id and by the prompts that only one of them has.
         renamed: Ids of the items by folder, where metadata say so.
     """
@@ -188,7 +183,6 @@ def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
     """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007.
 
     Args:
-        name: Name of a folder or file.
         ids: All ids of the benchmark; others than numbers of one length are left alone.
         beyond: How far a number may lie beyond the last id.
 

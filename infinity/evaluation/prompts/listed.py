@@ -10,6 +10,7 @@ from infinity.config import Config
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptItem, PromptSample, spread
 from infinity.evaluation.prompts.found import Layout, in_folders_or_flat, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
+from infinity.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,24 +18,16 @@ class ListedBenchmark(Config, ABC):
     """A benchmark over lists of prompts with one or several pictures of each.
 
     Attributes:
-        pictures_per_prompt: Pictures of every prompt.
         num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
         rewriter: Rewriter of prompts before pictures are drawn, or None; pictures are scored with the original prompt.
         pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
             ``<id>.png`` (any picture ending), or a table of prompt and file; None draws them.
     """
 
-    pictures_per_prompt: int = 1
-    num_prompts: int | None = None
+    pictures_per_prompt: Count = 1
+    num_prompts: Count | None = None
     rewriter: Rewriter | None = None
     pictures: PictureFolder | None = None
-
-    def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
-            raise ValueError(
-                f"{type(self).__name__}: expected pictures_per_prompt and num_prompts of at least 1, got "
-                f"{self.pictures_per_prompt} and {self.num_prompts}"
-            )
 
     @property
     @abstractmethod

@@ -72,7 +72,6 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptIte
     """Return the prompts of several files, one file after the other.
 
     Args:
-        lists: The files.
         most: Largest number of prompts per category, spread over it; None takes all.
 
     Raises:

@@ -69,7 +69,6 @@ class InstructRewriter(Config):
     """Rewritings by a language model that follows instructions.
 
     Attributes:
-        model: The language model.
         instruction: Instruction to the model; the prompt follows on a line of its own.
         kind: Tag that tells this rewriter from others in JSON.
     """

@@ -23,7 +23,6 @@ class RatedPair(Config):
     """Two pictures of one prompt.
 
     Attributes:
-        id: Name of the pair.
         prompt: Text that both models drew.
         item: Id of the prompt within its benchmark.
         left: Model whose picture stands on the left.
@@ -42,8 +41,6 @@ class RaterFile(Config):
     """What one rater chose, as the page writes it.
 
     Attributes:
-        study: Name of the study.
-        rater: Name of the rater.
         choices: Choice by the id of the pair.
     """
 
@@ -57,8 +54,6 @@ class Vote:
     """One choice of one rater about one pair.
 
     Attributes:
-        pair: The pair.
-        rater: Name of the rater.
         left_wins: 1 where the left picture was chosen, 0 for the right one, 0.5 for a tie.
     """
 
@@ -79,11 +74,6 @@ class VotedFigure:
 
 def votes_of(pairs: Sequence[RatedPair], study: str, files: Sequence[tuple[str, RaterFile]]) -> list[Vote]:
     """Return all choices of all raters.
-
-    Args:
-        pairs: Pairs of the study.
-        study: Name of the study.
-        files: Files of raters with their places.
 
     Raises:
         ValueError: A file of another study, a rater twice, an unknown pair, or no choice at all.
@@ -173,7 +163,6 @@ def scorer_agreement(
     """Return the share of choices, ties left out, in which an automatic scorer prefers the same picture.
 
     Args:
-        votes: Choices of the raters.
         values: Values by model and prompt.
         sign: 1 where higher is better, -1 where lower is.
 

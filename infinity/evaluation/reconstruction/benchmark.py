@@ -29,6 +29,7 @@ from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.image_quality import PROTOCOL, WINDOW_PX, psnr_db, ssim
 from infinity.evaluation.score import Score
 from infinity.perception.lpips import LpipsConfig, load_lpips
+from infinity.ranges import Count, Natural
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import Tokenizer
 from infinity.tokenizer.pixels import to_images, to_pixels
@@ -46,15 +47,9 @@ class ReconstructionBenchmark(Config):
         num_shown: Number of pairs on the sheet of examples, and on the sheet of the worst pairs.
     """
 
-    num_pictures: int | None = 256
+    num_pictures: Count | None = 256
     lpips: LpipsConfig | None = None
-    num_shown: int = 8
-
-    def __post_init__(self) -> None:
-        if (self.num_pictures is not None and self.num_pictures < 1) or self.num_shown < 0:
-            raise ValueError(
-                f"ReconstructionBenchmark: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
-            )
+    num_shown: Natural = 8
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
         """Return one part per batch of rows."""

@@ -43,7 +43,6 @@ class SsimWindow:
     """Windows that SSIM averages over; the default is that of Wang et al. 2004, which all our scores use.
 
     Attributes:
-        size_px: Side of a window.
         sigma_px: Standard deviation of the window's Gaussian weights; None weights all pixels equally.
         sample_covariance: Whether covariances are divided by the number of pixels minus one (scikit-image's default).
         border: "inside" takes windows inside the picture only; "reflect" takes one around every pixel (torchmetrics).

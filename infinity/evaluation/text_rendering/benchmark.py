@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
@@ -43,16 +43,12 @@ class TextRenderingBenchmark(ListedBenchmark):
         prompts: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An
             object has ``prompt``, perhaps ``id``, and perhaps ``text``, the wanted text or a list of texts. Without it,
             what stands in quotation marks in the prompt is wanted.
-        ocr: Settings of the OCR.
     """
 
     prompts: PinnedFile
     ocr: TextAreaConfig = field(default_factory=lambda: TextAreaConfig(min_confidence=0.5))
 
-    @property
-    def metric(self) -> str:
-        """First part of the names of metrics."""
-        return "text_rendering"
+    metric: ClassVar[str] = "text_rendering"
 
     def all_items(self) -> tuple[PromptItem, ...]:
         """Return all prompts, each with its wanted words.

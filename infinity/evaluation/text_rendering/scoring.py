@@ -64,7 +64,6 @@ def text_score(wanted: Sequence[str], read: Sequence[str]) -> TextScore:
 
     Args:
         wanted: Wanted words, at least one.
-        read: Words that were read.
 
     Raises:
         ValueError: No wanted word.

@@ -25,7 +25,6 @@ class Edit:
     """An edit of one picture.
 
     Attributes:
-        source: Picture to edit.
         kept_L: Tokens that keep their bits.
     """
 
@@ -42,7 +41,6 @@ def inpainting(source: PictureBits, mask: Mask, *, covered: float = COVERED) -> 
     """Return the edit that draws the masked tokens again and keeps all others.
 
     Args:
-        source: Picture to edit.
         mask: Pixels to draw again, of any size.
         covered: Share of a token's area that the mask must cover.
 

@@ -24,7 +24,6 @@ class PictureBits:
     """A picture as bits.
 
     Attributes:
-        labels: Bits of one picture.
         image_HW3: Pixels that the tokenizer decodes from the bits, 0 to 255.
         aspect_ratio: Height / width of the schedule.
     """
@@ -70,7 +69,6 @@ def on_canvas(image: Image.Image, aspect_ratio: float) -> tuple[Image.Image, Ima
     """Put a picture into the middle of a larger canvas of another shape, for outpainting.
 
     Args:
-        image: Picture.
         aspect_ratio: Height / width of the canvas, which is the smallest that holds the picture.
 
     Returns:

@@ -30,7 +30,6 @@ class AdapterUse(Config):
     """An adapter that a picture was drawn with.
 
     Attributes:
-        name: Name of the adapter.
         content: Digest of its tensors.
         scale: Factor of its change.
     """
@@ -75,7 +74,6 @@ class DrawingSettings(Config):
     """Settings of a generated picture; the same model draws it again from them.
 
     Attributes:
-        prompt: Text of the picture.
         seed: Seed of the random numbers.
         aspect_ratio: Height / width of the schedule.
         size: Width and height in pixels.
@@ -129,7 +127,6 @@ class DrawingSettings(Config):
         """Return the settings of a picture of this version of the program.
 
         Args:
-            prompt: Text of the picture.
             seed: Seed of the random numbers.
             sampling: Guidance, temperature and top-p.
             aspect_ratio: Height / width of the schedule.
@@ -210,8 +207,6 @@ def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings
     Args:
         folder: Folder; it is created if it does not exist.
         index: Number at the start of the name.
-        png: Bytes of the file.
-        drawing: Settings of the picture.
 
     Returns:
         Path of the file: the usual name, or one with the digest of the settings, perhaps numbered.

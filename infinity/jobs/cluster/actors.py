@@ -48,7 +48,6 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
     """Actors of a class that takes a device and a number of threads; they end with the block.
 
     Args:
-        kind: The class.
         workers: Number and size of the workers. The cluster may have room for fewer, which changes no result.
         most: Largest number of actors that is needed.
 
@@ -77,11 +76,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
 
 
 def with_patience(kind: type[Any]) -> type[Any]:
-    """Return a class of actors that wait for a store as long as this process does.
-
-    Args:
-        kind: The class.
-    """
+    """Return a class of actors that wait for a store as long as this process does."""
     seconds = storage.patience()
 
     class Patient(kind):  # type: ignore[misc]
@@ -99,8 +94,6 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
 
     Args:
         team: Actors, as ``actors`` gave them.
-        method: Name of the actors' method.
-        calls: Arguments of every call.
 
     Raises:
         WorkersError: Workers died more often than allowed.

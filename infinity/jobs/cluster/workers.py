@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from infinity.config import Config
+from infinity.ranges import Count, Natural
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,20 +31,15 @@ class WorkersConfig(Config):
 
     later: ClassVar[frozenset[str]] = frozenset({"min_workers"})
 
-    num_workers: int = 1
-    threads: int = 2
+    num_workers: Count = 1
+    threads: Count = 2
     use_gpu: bool = False
     shard: bool = False
     offload: bool = False
-    max_failures: int = 2
+    max_failures: Natural = 2
     min_workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.threads < 1 or self.max_failures < 0:
-            raise ValueError(
-                "WorkersConfig: expected at least one worker and one thread and no negative max_failures, got "
-                f"{self.num_workers}, {self.threads} and {self.max_failures}"
-            )
         if self.offload and not self.shard:
             raise ValueError("WorkersConfig.offload: only weights that are shared out can be offloaded; set shard too")
         if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:

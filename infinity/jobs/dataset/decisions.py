@@ -75,7 +75,6 @@ def told_again(head: ManifestHead, kept: pa.Table, taken: Tally, takedown: Taked
     """Return what a parent's head tells, with what was taken down since.
 
     Args:
-        head: Head of the parent's manifest.
         kept: Samples that stay.
         taken: Counts of those that were taken down.
         takedown: What had to go.
@@ -130,7 +129,6 @@ def nothing_left(spec: BuildDatasetSpec, tally: Tally, hint: str = "") -> str:
     """Return the words for a data set without a picture.
 
     Args:
-        spec: Spec of the data set.
         tally: Counts of all rows.
         hint: Further advice where no row has a caption.
     """

@@ -53,9 +53,7 @@ class DownloadReport(JobReport):
     Attributes:
         pictures: URI of the folder of Parquet files, a source for the data stage.
         read: Rows of the list.
-        fetched: Pictures that were fetched.
         failed: Rows without a picture, by reason.
-        num_bytes: Bytes of all pictures.
         seconds: Time the job took.
     """
 

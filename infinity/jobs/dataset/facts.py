@@ -41,12 +41,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedSource:
-    """A source that is there and is what its record says.
-
-    Attributes:
-        record: Record of the source, for the manifest.
-        source: Slices of the source.
-    """
+    """A source that is there and is what its record says."""
 
     record: SourceRecord
     source: Source
@@ -148,9 +143,7 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink, joins
     """Open a source and see to it that it did not change; pictures of an address list are downloaded first.
 
     Args:
-        record: The source.
         output: URI under which a download makes its folder.
-        progress: Callback for the progress of a download.
         joins: Whether rows of one table that name the same picture are one row with several captions.
 
     Raises:
@@ -203,7 +196,6 @@ def gather(
     """Return the facts of all rows in the order of the sources; unknown ones are measured on the cluster.
 
     Args:
-        opened: The sources, in order.
         max_pixels: Larger pictures are unreadable.
         root: URI of the folder that all versions of the data set share.
         progress: Callback after every slice.
@@ -295,7 +287,6 @@ def _joined(
     """Return all facts in one table, rows of each source shifted behind those of the sources before.
 
     Args:
-        opened: The sources.
         calls: One call per slice of all sources.
         found: Facts and reduced pictures of every slice; held for a few at a time.
     """

@@ -61,7 +61,6 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
 
     Args:
         child: The version without them.
-        listed: The pictures.
 
     Raises:
         StorageError: Something cannot be read or deleted.
@@ -186,7 +185,6 @@ class _Traces:
 
     Attributes:
         facts: URIs of their facts.
-        names: Names of the rows.
         sums: Checksums of their files and pixels.
     """
 

@@ -77,7 +77,6 @@ def replay_spec(manifest: Manifest, source: str | None = None) -> BuildDatasetSp
     of the second.
 
     Args:
-        manifest: The version whose rows are replayed.
         source: URI of a folder in which they were repaired (see ``quarantine.export``); None replays them as they are,
             which helps where their files were missing or out of reach and no longer are.
 

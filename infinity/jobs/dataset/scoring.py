@@ -71,7 +71,6 @@ def ask(
 
     Args:
         pieces: Slices of all sources, each with the URI of its facts.
-        config: Networks to ask.
         root: URI of the folder that all versions of the data set share.
         progress: Callback after every slice.
 
@@ -148,10 +147,8 @@ class _ScoringActor:
 
         Args:
             judges: Configuration of each network.
-            piece: The slice.
             facts: URI of its facts.
             before: Captions to read instead of the source's.
-            uris: Where the answers go.
             max_pixels: Larger pictures are unreadable.
         """
         table = before.attach(facts_files.from_bytes(storage.read_bytes(facts), facts, SMALL_FACTS), facts)

@@ -17,6 +17,7 @@ from infinity.jobs.dataset.scoring import ScorersConfig
 from infinity.jobs.spec import JobReport, JobSpec
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.scorers import ScorerConfig
+from infinity.ranges import Count, Share, ShareBelowOne
 from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 from infinity.scenes.drawing import ScenesConfig
@@ -70,40 +71,27 @@ class BuildDatasetSpec(JobSpec):
     scorers: tuple[ScorerConfig | OwnOutputConfig, ...] = ()
     captioner: CaptionerConfig | None = None
     workers: WorkersConfig = field(default_factory=WorkersConfig)
-    partitions: int | None = None
+    partitions: Count | None = None
     aspect_ratios: tuple[float, ...] = ASPECT_RATIOS
-    validation_share: float = 0.05
-    samples_per_shard: int = 512
-    shard_bytes: int = 256 * 2**20
-    max_unreadable_share: float = 0.5
+    validation_share: ShareBelowOne = 0.05
+    samples_per_shard: Count = 512
+    shard_bytes: Count = 256 * 2**20
+    max_unreadable_share: Share = 0.5
     seed: int = 0
     parent: str | None = None
     takedown: TakedownList = field(default_factory=TakedownList)
     name: str = ""
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
         name = type(self).__name__
         given = (self.source is not None) + (self.scenes is not None)
         if given == 2 or (given == 0 and self.parent is None):
             raise ValueError(f"{name}: expected either a source or scenes, got {'both' if given else 'neither'}")
         if not self.aspect_ratios or min(self.aspect_ratios) <= 0:
             raise ValueError(f"{name}.aspect_ratios: expected at least one, all positive, got {self.aspect_ratios}")
-        if not 0 <= self.validation_share < 1 or not 0 <= self.max_unreadable_share <= 1:
-            raise ValueError(
-                f"{name}: expected shares of at least 0 and below 1, got validation_share {self.validation_share} and "
-                f"max_unreadable_share {self.max_unreadable_share}"
-            )
-        if self.samples_per_shard < 1 or self.shard_bytes < 1:
-            raise ValueError(
-                f"{name}.samples_per_shard, shard_bytes: expected at least 1, got {self.samples_per_shard} and "
-                f"{self.shard_bytes}"
-            )
         if self.name:
             check_name(self.name)
         judges_of(self)
-        if self.partitions is not None and self.partitions < 1:
-            raise ValueError(f"{name}.partitions: expected at least 1, or null, got {self.partitions}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,6 @@ class Finding(Config):
     """Result of one check.
 
     Attributes:
-        check: Name of what was checked.
         verdict: "good"; "note" where something optional is missing; "fault" where something must be mended.
         found: Sentence that says what was found, and what was expected where that is something else.
         fix: What to do; empty where all is well.
@@ -35,7 +34,6 @@ class Setup:
     """A set-up as its environment describes it.
 
     Attributes:
-        environment: Environment variables.
         runs: Root of all outputs.
         state: Folder of the local stack.
         ray_address: Address of a Ray cluster; None for a local one.

@@ -58,7 +58,6 @@ class DrawingEstimate(Config):
 
     Attributes:
         transformer: Stored weights of the transformer.
-        tokenizer: Weights of the tokenizer.
         text_encoder: Weights of the text encoder; 0 for the built-in one.
         cache: Cached keys and values of a pass.
         activations: Everything else alive in the loop over scales.
@@ -122,8 +121,6 @@ def estimate_drawing(config: ModelConfig, tokenizer: TokenizerConfig, setup: Dra
 
     Args:
         config: Configuration of the model folder.
-        tokenizer: Shape of its tokenizer.
-        setup: How it draws.
 
     Raises:
         ValueError: The resolution has no such shape.

@@ -52,7 +52,6 @@ class Estimate(Config):
         weights: Trained weights, this worker's share.
         gradients: Gradients of the trained weights.
         optimizer: Moments of the optimizer.
-        average: Averaged weights.
         activations: Everything else alive at the peak of a step: activations, logits, gathered weights.
         logits: Logits, which ``activations`` includes; for information.
         frozen: Weights of the tokenizer, text encoder and networks of the losses, and cached features.
@@ -60,7 +59,6 @@ class Estimate(Config):
         process: Python, libraries and holes in the heap; on a GPU the CUDA context.
         seconds_per_step: Seconds per step; None without a calibration or a device's speed.
         flops_per_step: Floating-point operations of the whole batch over all workers, forward and backward.
-        num_steps: Steps of the training.
     """
 
     weights: int

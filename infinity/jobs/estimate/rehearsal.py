@@ -39,7 +39,6 @@ class Rehearsal:
 
     Attributes:
         state: Weights, optimizer and averages.
-        update: Optimizer step.
         micro_batches: This worker's micro-batches of a made-up batch.
         resting_bytes: Size of the frozen weights of the losses.
     """
@@ -110,7 +109,6 @@ def rehearse(
         load: Shape of the made-up batch.
         tokenizer: Shape of a transformer's frozen tokenizer; not needed for a tokenizer.
         real: Whether weights are drawn; fake tensors need none.
-        device: Device of the computation.
         bfloat16: Whether a transformer's matrix products are bfloat16; None for the default of the device.
         group: Workers of a transformer's training, whose weights are sharded and offloaded as the spec says; None for
             one worker that holds all weights.

@@ -32,7 +32,6 @@ class TracedSpec(JobSpec):
     shape: TokenizerConfig | None = None
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
         if (self.tokenizer is None) == (self.transformer is None):
             raise ValueError("TracedSpec: expected either a tokenizer's training or a transformer's")
         if self.transformer is not None and self.shape is None:

@@ -27,7 +27,6 @@ class LiveBytes(TorchDispatchMode):
     """Dispatch mode that counts the bytes of all tensors created inside it.
 
     Attributes:
-        now: Bytes alive.
         peak: Most bytes alive at once since ``restart``.
     """
 

@@ -50,7 +50,6 @@ def write_comparison(
         after: Second evaluation, such as the candidate's.
         folder: URI of the folder.
         titles: Names of the two, in words.
-        config: Configuration of the gate.
         max_prompts: Most prompts on the page.
         only: Metrics that are compared; None compares all with a margin.
 

@@ -24,8 +24,6 @@ class RatingKey(Config):
     """What raters must not see: which model drew which picture.
 
     Attributes:
-        study: Name of the study.
-        pairs: All pairs.
         evaluations: Folder of the evaluation by the model's name.
     """
 

@@ -35,7 +35,6 @@ class DrawnPrompt:
     Attributes:
         benchmark: First part of the names of the metrics over these pictures.
         id: Id of the prompt within the benchmark.
-        prompt: Prompt of the benchmark.
         drawn: The text that was drawn: the prompt or its rewriting.
         seeds: Seeds of the pictures; empty where they were drawn elsewhere.
         pictures: URIs of the pictures.
@@ -75,12 +74,7 @@ class Evaluated:
         )
 
     def label(self, metric: str, model: str) -> str:
-        """Return whose pictures a metric is about, in words: the model's, unless they were drawn elsewhere.
-
-        Args:
-            metric: Name of the metric.
-            model: Name of the model, in words.
-        """
+        """Return whose pictures a metric is about, in words: the model's, unless they were drawn elsewhere."""
         return foreign_origin(metric, self.spec.to_json(), self.report.origins) or model
 
     def _is_foreign(self, metric: str) -> bool:
@@ -134,7 +128,6 @@ def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[st
     Args:
         metric: Name of a metric, or another name that begins with the benchmark's.
         settings: Spec of the evaluation, as JSON.
-        origins: Origins in the report.
     """
     if (origin := origin_of(metric, origins)) is not None:
         return origin
@@ -146,12 +139,7 @@ def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[st
 
 
 def setting(spec: EvaluateSpec, inputs: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return a digest of all that an evaluation depends on besides the model: settings, and contents of inputs.
-
-    Args:
-        spec: Spec of the evaluation.
-        inputs: Digests of the inputs in its report.
-    """
+    """Return a digest of all that an evaluation depends on besides the model: settings, and contents of inputs."""
     apart = spec.elsewhere | {"model", "inputs", "pictures_of"}
     found: dict[str, Any] = {name: value for name, value in spec.to_json().items() if name not in apart}
     named = spec.manifest is not None and is_named_by_content(spec.manifest)

@@ -29,6 +29,7 @@ from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.ranges import Count
 from infinity.reporting.summary import Sheet
 
 BENCHMARKS_OF_PICTURES = frozenset(
@@ -114,7 +115,7 @@ class EvaluateSpec(JobSpec):
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    batch_size: int = 32
+    batch_size: Count = 32
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     seed: int = 0
     store: str | None = None
@@ -122,9 +123,6 @@ class EvaluateSpec(JobSpec):
     inputs: str = ""
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
-        if self.batch_size < 1:
-            raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
         if not self.model:
             self._check_foreign()
         on_data = [name for name, _ in self.data_benchmarks()]

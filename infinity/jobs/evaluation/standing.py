@@ -49,7 +49,6 @@ def match(benchmark: PromptBenchmark, prompts_digest: str = "") -> ProtocolMatch
     """Return how a benchmark compares with the published protocol, or None where nothing was published by its name.
 
     Args:
-        benchmark: Benchmark with its settings.
         prompts_digest: First digits of the checksum of the prompt file, where the settings name it by place only.
     """
     for kind, rule in _RULES.items():
@@ -60,12 +59,7 @@ def match(benchmark: PromptBenchmark, prompts_digest: str = "") -> ProtocolMatch
 
 
 def entries_of(found: Evaluated, model: str) -> list[LeaderboardEntry]:
-    """Return the scores of an evaluation for the leaderboard; those of a published protocol stand under its name.
-
-    Args:
-        found: The evaluation.
-        model: Name of the model, in words.
-    """
+    """Return the scores of an evaluation for the leaderboard; those of a published protocol stand under its name."""
     entries: list[LeaderboardEntry] = []
     for score in found.report.scores:
         named = score
@@ -91,7 +85,6 @@ def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> Stan
     """Return everything that the page of an evaluation shows.
 
     Args:
-        found: The evaluation.
         published: Published scores; those of other metrics or protocols are left out.
     """
     foreign = not found.spec.model

@@ -35,7 +35,6 @@ class Evaluation:
 
     Attributes:
         target: What the workers load; it names a store.
-        data_benchmarks: Benchmarks on the data set with their work.
         prompt_benchmarks: Benchmarks over prompts.
         items: Prompts of every benchmark over prompts.
         inputs: Digests of the inputs that the spec names by location, before anything is judged.

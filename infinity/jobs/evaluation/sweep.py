@@ -89,7 +89,6 @@ class SweepSpec(JobSpec):
     Attributes:
         base: Evaluation whose sampling and seed are replaced point by point. Benchmarks that do not depend on sampling
             (reconstruction, validation) are left out.
-        grid: Points of the sweep.
         metric: First part of the names of the metrics in table and figure, such as "scene_geneval".
     """
 

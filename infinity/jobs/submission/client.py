@@ -103,7 +103,6 @@ class JobClient:
         """Start a job and return True, or False where another process was first with one of this id.
 
         Args:
-            job: Id of the job.
             command: Shell command.
             variables: Environment of the job; everybody who sees the dashboard reads it, so it holds no secret.
             metadata: Texts that belong to the job and tell it from every other one of this id.

@@ -92,7 +92,6 @@ def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[Non
     """Inside the block a callback is called once when no sign of life has come for too long.
 
     Args:
-        files: Files of the job.
         unwatched: Callback with the number of seconds of silence; called in a thread.
 
     Raises:

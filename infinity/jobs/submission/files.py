@@ -88,7 +88,6 @@ class JobFiles:
         """Give a sign of life of a process that watches the job.
 
         Args:
-            watcher: Name of the process.
             number: Number that is another one at every call.
         """
         self._write(WATCH_FILE, {"watcher": watcher, "number": number})

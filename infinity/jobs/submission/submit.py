@@ -61,9 +61,7 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
 
     Args:
         spec: Spec of the stage; its folder must be visible from the cluster.
-        report_type: Type of the stage's report.
         address: Address of the cluster's dashboard.
-        progress: Callback for progress.
         watcher: The process that waits.
 
     Raises:
@@ -156,7 +154,6 @@ def signing(files: JobFiles, run: str) -> Iterator[None]:
     """Give signs of life for a job inside the block, in a thread: whatever this process waits for, they are in time.
 
     Args:
-        files: Files of the job.
         run: Name of the run that watches.
     """
     over = threading.Event()
@@ -180,9 +177,7 @@ class _ProgressTeller:
     """Tells the callback the progress of the job; a store that is away is waited for by nobody.
 
     Args:
-        files: Files of the job.
         mark: Mark of the submission whose progress is told.
-        progress: Callback for progress.
     """
 
     def __init__(self, files: JobFiles, mark: str, progress: ProgressSink) -> None:

@@ -48,11 +48,7 @@ def _listen_at_node() -> None:
 
 
 def torch_config(backend: str) -> Any:
-    """Return Ray Train's settings of a process group whose workers listen at the addresses of their nodes.
-
-    Args:
-        backend: Backend of `torch.distributed`.
-    """
+    """Return Ray Train's settings of a process group whose workers listen at the addresses of their nodes."""
     from ray.train.torch import TorchConfig
     from ray.train.torch.config import _TorchBackend
 

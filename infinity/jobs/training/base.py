@@ -43,7 +43,6 @@ class TrainReport(JobReport):
 
     Attributes:
         model: URI of the folder with the averaged weights; without averaging the last ones.
-        training: Summary for the report page.
         seconds: Duration of the job, or of its last session where it was interrupted.
         notes: Sentences for people about what should not have happened: damaged states, skipped batches, returns to a
             checkpoint.
@@ -91,7 +90,6 @@ class TrainSpec(JobSpec):
     sets: tuple[SetConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         if self.workers.num_workers > self.loop.num_parts:
             raise ValueError(
                 f"workers.num_workers: {self.workers.num_workers} workers need at least as many micro-batches per "
@@ -120,7 +118,6 @@ class Samples:
     Attributes:
         png: PNG bytes; empty in workers that draw nothing.
         captions: One caption per column, or none.
-        rows: Title of each row.
     """
 
     png: bytes
@@ -135,7 +132,6 @@ class Session(Generic[P]):
     Attributes:
         state: State of step 0.
         task: Model with its loss.
-        loader: Data loader of the worker.
         draw: Draws sample pictures of the present state; called in the first worker only, unless joint.
         export: Writes the model folder; called in the first worker only, unless joint.
         joint: Whether weights are sharded, so that all workers must draw and export together.

@@ -47,7 +47,6 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         spec: Checked spec of either training that is not done.
         build: Function that builds the session in every worker.
         title: Title of the stage in the report.
-        progress: Progress callback.
 
     Raises:
         NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.

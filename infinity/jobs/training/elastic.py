@@ -30,12 +30,7 @@ PAUSE_S = 1.0
 
 
 def workforce(workers: WorkersConfig, size: int) -> str:
-    """Return how many workers train now, and why; empty where their number is fixed.
-
-    Args:
-        workers: Settings of the training.
-        size: Number of workers that train.
-    """
+    """Return how many workers train now, and why; empty where their number is fixed."""
     if not workers.is_elastic:
         return ""
     if size < workers.num_workers:

@@ -64,7 +64,6 @@ class EncodeSpec(JobSpec):
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         if self.tokenizer is None and self.text is None:
             raise ValueError("EncodeSpec: expected a tokenizer, a text encoder or both, got neither")
         if self.pictures_per_part < CHUNK or self.pictures_per_part % CHUNK:

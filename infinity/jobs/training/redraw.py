@@ -31,7 +31,6 @@ class Redrawn:
     """Files that were written.
 
     Attributes:
-        step: Step of the state.
         page: URI of the self-contained page.
         sheet: URI of the sample pictures.
         metrics: URI of the logged rows up to that step.
@@ -53,7 +52,6 @@ def redraw(
         output: URI of the folder to write to.
         step: Step of the state; None for the newest one that is undamaged.
         prompts: Prompts for a transformer; empty for those of the run.
-        device: Device of the model.
 
     Raises:
         CheckpointError: There is no state of this step, or it is damaged.

@@ -51,7 +51,6 @@ class TrainTokenizerSpec(TrainSpec):
     """Spec of a tokenizer's training.
 
     Attributes:
-        model: Shape of the tokenizer.
         losses: Weights of the loss terms.
         collapse: Thresholds of a collapse of the bits.
         perceptual: Perceptual loss (LPIPS), or None. Where its weights cannot be had at the start, the whole run has

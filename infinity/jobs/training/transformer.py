@@ -52,7 +52,6 @@ class TrainTransformerSpec(TrainSpec):
 
     Attributes:
         tokenizer: URI of the frozen tokenizer's checkpoint.
-        model: Shape of the transformer.
         text: Text encoder of the captions.
         start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
             resolution and data may differ. None for random weights.
@@ -70,7 +69,6 @@ class TrainTransformerSpec(TrainSpec):
         encoded: URI of the index of a store of latents and text features (``infinity.jobs.training.encode``) for this
             data set, tokenizer and text encoder, which is read instead of computed. None to compute everything.
         prompts: Prompts of the sample pictures; empty for captions of the data set.
-        sampling: Sampling of the sample pictures.
     """
 
     kind: ClassVar[str] = "transformer"

@@ -116,7 +116,6 @@ def drawable(
     beside the weights, as it is in training.
 
     Args:
-        transformer: Model in training.
         ema: Moving average, or None for the weights themselves.
         group: Processes that share the weights.
         device: Device of the copy; None for that of the weights between two steps.

@@ -14,7 +14,6 @@ def card(run: RunStatus, *, cpu_hour: float = 0.0, gpu_hour: float = 0.0, now: f
     """Return a run as a card of the fleet's page.
 
     Args:
-        run: Status of the run.
         cpu_hour: Price of an hour of a CPU.
         gpu_hour: Price of an hour of a GPU.
         now: Time in seconds since 1970; None for the present.

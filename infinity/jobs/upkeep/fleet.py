@@ -29,7 +29,6 @@ class StageStatus:
     """Where one stage of a run stands.
 
     Attributes:
-        name: Name of the stage in the plan.
         folder: URI of its folder.
         state: "waiting", "works", "cut off" or "done".
         fraction: Share of its steps that is done, 0 to 1; of jobs without steps 0 or 1.
@@ -40,8 +39,6 @@ class StageStatus:
         stored_step: Step of the newest finished state; -1 where there is none.
         stored_at: Time of that state, in seconds since 1970; 0 where there is none.
         seconds: Computing time of the stage so far, in seconds.
-        cpus: CPUs of all its workers.
-        gpus: GPUs of all its workers.
         owner: Who works on it; None where nobody does.
         metrics: Last metrics of a training.
         notes: Warnings, one sentence each.

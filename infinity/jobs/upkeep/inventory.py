@@ -84,7 +84,6 @@ class Inventory:
 
     Attributes:
         root: URI of the root.
-        files: All files below the root.
         runs: Folders with a ``run.json``, sorted.
         stages: Folders of jobs, sorted by place.
         documents: URIs of JSON files that belong to no job: plans, records of champions, results of studies.

@@ -22,7 +22,6 @@ class PrefectAddress:
     """A server's API.
 
     Attributes:
-        url: Address of the API.
         auth: Authentication string, ``name:password``; empty where the server asks for none.
     """
 

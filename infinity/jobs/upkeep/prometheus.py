@@ -55,7 +55,6 @@ def fleet_metrics(
     """Return the text of all metrics.
 
     Args:
-        runs: Status of the runs.
         champions: Present champions of all families.
         flow_runs: Number of flow runs by state; None where the server does not answer or is not asked.
         root: URI of the root of runs.

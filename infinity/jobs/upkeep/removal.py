@@ -23,7 +23,6 @@ class Removed:
     """What became of one removable thing.
 
     Attributes:
-        item: The thing.
         spared: Reason why it stays after all; empty where it is gone.
     """
 
@@ -36,10 +35,6 @@ def remove(plan: GcPlan, runs: tuple[str, ...]) -> Iterator[Removed]:
 
     Folders of jobs go one by one, each owned meanwhile: a job that has begun there since, here or on another machine,
     keeps it. The plans of all runs are read anew before each.
-
-    Args:
-        plan: What may go.
-        runs: Folders of all runs.
 
     Raises:
         StorageError: Something cannot be read or deleted; the same command goes on later.

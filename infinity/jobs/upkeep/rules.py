@@ -18,6 +18,7 @@ from infinity.jobs.dataset.purge import shard_of
 from infinity.jobs.training.base import STATE_FOLDER
 from infinity.jobs.upkeep.inventory import Inventory, StageFolder
 from infinity.jobs.upkeep.references import needed_stages
+from infinity.ranges import NotNegative
 from infinity.storage.inventory import StoredFile, unfinished_files
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -41,15 +42,13 @@ class GcRules(Config):
             build makes or fetches them again.
     """
 
-    older_than_hours: float = 24.0
+    older_than_hours: NotNegative = 24.0
     keep_models: int = 2
-    abandoned_after_days: float = 30.0
+    abandoned_after_days: NotNegative = 30.0
     finished_states: bool = False
     caches: bool = False
 
     def __post_init__(self) -> None:
-        if self.older_than_hours < 0 or self.abandoned_after_days < 0:
-            raise ValueError("older_than_hours and abandoned_after_days: expected at least 0")
         if self.keep_models < 1:
             raise ValueError(f"keep_models: expected at least 1, got {self.keep_models}; a schedule scores the newest")
 
@@ -82,7 +81,6 @@ class GcPlan:
     Attributes:
         removable: What may go, by kind and place.
         needed: Reasons why stages stay, by their names.
-        stages: All folders of jobs.
     """
 
     removable: tuple[Removable, ...]
@@ -95,7 +93,6 @@ def gc_plan(inventory: Inventory, rules: GcRules, outside: Mapping[str, str], *,
 
     Args:
         inventory: What lies below the root.
-        rules: Rules of removal.
         outside: Texts from elsewhere that may name stages, by what they are.
         now: Time in seconds since 1970.
 

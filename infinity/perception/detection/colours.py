@@ -11,6 +11,7 @@ from torch import Tensor
 
 from infinity.config import Config
 from infinity.perception.clip import Clip, ClipConfig, normalised
+from infinity.ranges import Count, ModelName
 
 TEMPLATES = ("a photo of a {colour} {thing}", "a photo of a {colour}-colored {thing}", "a photo of a {colour} object")
 """Sentences of the public GenEval scorer."""
@@ -26,15 +27,9 @@ class ColourConfig(Config):
         batch_size: Pictures per batch.
     """
 
-    model: str = "openai/clip-vit-large-patch14"
+    model: ModelName = "openai/clip-vit-large-patch14"
     sha256: str | None = None
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        if not self.model.strip() or self.batch_size < 1:
-            raise ValueError(
-                f"ColourConfig: expected a model and a batch_size of at least 1, got {self.model!r}, {self.batch_size}"
-            )
+    batch_size: Count = 16
 
 
 class ColourClassifier:
@@ -55,8 +50,6 @@ class ColourClassifier:
         """Return the colour of the object in every picture.
 
         Args:
-            pictures: Pictures of any size.
-            thing: Name of the object that they show.
             colours: Possible answers.
         """
         features = normalised(self._clip.embed_pictures(pictures))

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import folder_digest, load_pretrained, model_folder
+from infinity.ranges import Count, ModelName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,19 +32,16 @@ class ImageClassifierConfig(Config):
     """
 
     kind: str
-    model: str
+    model: ModelName
     labels: tuple[str, ...]
     revision: str | None = None
     sha256: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: int = 32
+    batch_size: Count = 32
 
     def __post_init__(self) -> None:
-        if not self.model.strip() or self.batch_size < 1 or not self.labels:
-            raise ValueError(
-                f"{type(self).__name__}: expected a model, at least one label and a batch_size of at least 1, got "
-                f"{self.model!r}, {self.labels} and {self.batch_size}"
-            )
+        if not self.labels:
+            raise ValueError(f"{type(self).__name__}.labels: expected at least one, got none")
 
     @property
     def score(self) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, check_weights, explain
+from infinity.ranges import Count, ModelName
 from infinity.storage.plain_files import check_plain_files
 
 MAX_ROWS = 100
@@ -35,16 +36,9 @@ class Mask2FormerConfig(Config):
         batch_size: Pictures per batch.
     """
 
-    model: str = "facebook/mask2former-swin-small-coco-instance"
+    model: ModelName = "facebook/mask2former-swin-small-coco-instance"
     sha256: str | None = None
-    batch_size: int = 4
-
-    def __post_init__(self) -> None:
-        if not self.model.strip() or self.batch_size < 1:
-            raise ValueError(
-                f"Mask2FormerConfig: expected a model and a batch_size of at least 1, got {self.model!r} and "
-                f"{self.batch_size}"
-            )
+    batch_size: Count = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +49,6 @@ class Instances:
         labels: Number of every object's class.
         scores: Score of every object, 0 to 1.
         boxes: Left, top, right, bottom in pixels of the picture; right and bottom are just outside of the mask.
-        masks: Pixels of every object.
     """
 
     labels: Int64[np.ndarray, " n"]
@@ -125,7 +118,6 @@ def rows_of(
     Args:
         class_logits: Class scores of every query; the last class is "no object".
         mask_logits: Mask of every query, at the size that the picture was resized to, without padding.
-        size_px: Rows and columns of the picture.
     """
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
     num_classes = probabilities.shape[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
+from infinity.ranges import Range, Share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,15 +31,8 @@ class TextAreaConfig(Config):
     """
 
     kind: Literal["text_area"] = "text_area"
-    min_confidence: float = 0.7
-    max_side_px: int = 2000
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_confidence <= 1 or self.max_side_px < 32:
-            raise ValueError(
-                f"TextAreaConfig: expected min_confidence of 0 to 1 and max_side_px of at least 32, got "
-                f"{self.min_confidence} and {self.max_side_px}"
-            )
+    min_confidence: Share = 0.7
+    max_side_px: Annotated[int, Range(32)] = 2000
 
     @property
     def score(self) -> str:
@@ -63,7 +57,6 @@ class Word:
     """One piece of text in a picture.
 
     Attributes:
-        text: The text as it was read.
         confidence: Confidence of the recogniser, 0 to 1.
         corners: Four corners (x, y) in pixels.
     """

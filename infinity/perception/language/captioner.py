@@ -11,6 +11,7 @@ import torch
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import folder_digest, load_pretrained, model_folder
+from infinity.ranges import Count, ModelName
 
 CAPTION_VERSION = 1
 """Version; raise it when the same model writes other captions for the same pictures."""
@@ -32,20 +33,13 @@ class CaptionerConfig(Config):
         batch_size: Pictures per batch.
     """
 
-    model: str
+    model: ModelName
     prompt: str = "Describe this picture in detail."
-    max_new_tokens: int = 256
+    max_new_tokens: Count = 256
     revision: str | None = None
     sha256: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if not self.model.strip() or self.batch_size < 1 or self.max_new_tokens < 1:
-            raise ValueError(
-                "CaptionerConfig: expected a model, and a batch_size and max_new_tokens of at least 1, got "
-                f"{self.model!r}, {self.batch_size} and {self.max_new_tokens}"
-            )
+    batch_size: Count = 8
 
     def weights_digest(self) -> str:
         """Return 16 digits that name all that a caption depends on besides the picture."""

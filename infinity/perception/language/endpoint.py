@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +19,7 @@ from PIL import Image
 
 from infinity.config import Config
 from infinity.perception.language.vqa import Picture
+from infinity.ranges import Count, NotBlank, Positive, Range
 
 _MOST_BYTES = 4 * 2**20
 _PAUSE_S = 1.0
@@ -47,13 +48,13 @@ class EndpointConfig(Config):
     """
 
     url: str
-    model: str
+    model: Annotated[str, NotBlank("a name")]
     key_env: str = "OPENAI_API_KEY"
-    max_tokens: int = 16
-    top_logprobs: int = 20
-    timeout_s: float = 60.0
-    attempts: int = 4
-    concurrency: int = 4
+    max_tokens: Count = 16
+    top_logprobs: Annotated[int, Range(1, 20)] = 20
+    timeout_s: Positive = 60.0
+    attempts: Count = 4
+    concurrency: Count = 4
     price_per_million: tuple[float, float] | None = None
     kind: Literal["endpoint"] = "endpoint"
 
@@ -66,15 +67,6 @@ class EndpointConfig(Config):
                 "EndpointConfig.url: expected an address without user, password or query, since it is stored; put the "
                 "key into an environment variable and name that as key_env"
             )
-        if not self.model.strip():
-            raise ValueError("EndpointConfig.model: expected a name, got ''")
-        if min(self.max_tokens, self.attempts, self.concurrency) < 1 or self.timeout_s <= 0:
-            raise ValueError(
-                "EndpointConfig: expected max_tokens, attempts and concurrency of at least 1 and timeout_s above 0, "
-                f"got {self.max_tokens}, {self.attempts}, {self.concurrency} and {self.timeout_s}"
-            )
-        if not 1 <= self.top_logprobs <= 20:
-            raise ValueError(f"EndpointConfig.top_logprobs: expected 1 to 20, got {self.top_logprobs}")
 
     def answer_settings(self) -> dict[str, Any]:
         """Return all that an answer depends on; not the address, key, price, pace or patience."""
@@ -90,7 +82,6 @@ class EndpointReply:
         tokens: Probabilities of the likeliest first tokens by their text; empty where the endpoint gives none.
         gap: Reason why there is no answer; None for an answer.
         passing: Whether the same question may get an answer later: a time-out or an overloaded endpoint.
-        read: Tokens that the endpoint read.
         written: Tokens that the endpoint wrote.
         version: Name and fingerprint of the model that answered.
     """
@@ -109,7 +100,6 @@ class Instruction:
     """A text that is sent as a published script sends it: before the picture, for a long reply.
 
     Attributes:
-        text: The text.
         system: Message of the system before it; empty for none.
         temperature: Sampling temperature; None leaves it to the endpoint.
         max_tokens: Largest number of tokens of the reply.

@@ -10,6 +10,7 @@ import torch
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, explain
+from infinity.ranges import Count, ModelName
 from infinity.storage.plain_files import check_plain_files
 
 
@@ -24,19 +25,10 @@ class InstructConfig(Config):
         batch_size: Questions per batch.
     """
 
-    model: str
-    max_new_tokens: int = 160
+    model: ModelName
+    max_new_tokens: Count = 160
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if not self.model.strip():
-            raise ValueError("InstructConfig.model: expected a folder or a hub name, got ''")
-        if self.max_new_tokens < 1 or self.batch_size < 1:
-            raise ValueError(
-                "InstructConfig: expected max_new_tokens and batch_size of at least 1, got "
-                f"{self.max_new_tokens} and {self.batch_size}"
-            )
+    batch_size: Count = 8
 
 
 class InstructModel:

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, check_weights, explain
+from infinity.ranges import Count, ModelName
 from infinity.storage.plain_files import check_plain_files
 
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -32,21 +33,14 @@ class VqaConfig(Config):
         max_new_tokens: Largest number of tokens per answer.
     """
 
-    model: str = "Salesforce/blip-vqa-capfilt-large"
+    model: ModelName = "Salesforce/blip-vqa-capfilt-large"
     sha256: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: int = 16
+    batch_size: Count = 16
     instruction: str = "{question} Answer with one word in lower case: yes or no."
-    max_new_tokens: int = 10
+    max_new_tokens: Count = 10
 
     def __post_init__(self) -> None:
-        if not self.model.strip():
-            raise ValueError("VqaConfig.model: expected a folder or a hub name, got ''")
-        if self.batch_size < 1 or self.max_new_tokens < 1:
-            raise ValueError(
-                "VqaConfig: expected batch_size and max_new_tokens of at least 1, got "
-                f"{self.batch_size} and {self.max_new_tokens}"
-            )
         if "{question}" not in self.instruction:
             raise ValueError(f"VqaConfig.instruction: expected the place of the {{question}}, got {self.instruction!r}")
 
@@ -115,7 +109,6 @@ class Vqa:
         """Return a reply to every picture and instruction, greedily; the instruction stands before the picture.
 
         Args:
-            asked: Pictures and instructions.
             system: Message of the system before each; empty for none.
 
         Raises:
@@ -150,7 +143,6 @@ class Vqa:
         """Return the likeliest first token of every answer, and the probability that a wanted text begins it.
 
         Args:
-            questions: Pictures and questions.
             wanted: Texts per question, such as "Yes" and "yes"; probabilities of their distinct first tokens add up.
 
         Raises:

@@ -79,7 +79,6 @@ class Aesthetic:
     """The predictor in evaluation mode.
 
     Args:
-        config: Configuration of the predictor.
         clip: CLIP of the predictor, loaded.
 
     Raises:

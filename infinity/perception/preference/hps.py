@@ -25,6 +25,7 @@ from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, PictureTextEncoder, rgb
 from infinity.perception.loading import build, folder_digest, load_tokenizer, read_tensors, shape_of, tokenizer_folder
 from infinity.perception.squares import normalise
+from infinity.ranges import Count, ModelName
 from infinity.storage.pinned import PinnedFile
 
 Version = Literal["v2.1", "v2.0"]
@@ -54,18 +55,11 @@ class HpsConfig(Config):
 
     version: Version = "v2.1"
     weights: PinnedFile | None = None
-    tokenizer: str = "openai/clip-vit-large-patch14"
+    tokenizer: ModelName = "openai/clip-vit-large-patch14"
     antialias: bool = True
-    vision_heads: int = 16
-    text_heads: int = 16
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if min(self.vision_heads, self.text_heads, self.batch_size) < 1 or not self.tokenizer.strip():
-            raise ValueError(
-                "HpsConfig: expected a tokenizer, and heads and batch_size of at least 1, got "
-                f"{self.tokenizer!r}, {self.vision_heads}, {self.text_heads} and {self.batch_size}"
-            )
+    vision_heads: Count = 16
+    text_heads: Count = 16
+    batch_size: Count = 32
 
     @property
     def file(self) -> PinnedFile:

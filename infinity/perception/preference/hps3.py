@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import build, explain, folder_digest, model_folder, read_tensors, shape_of
 from infinity.perception.script_texts import assigned_literals
+from infinity.ranges import Count, Range
 from infinity.storage.pinned import PinnedFile
 
 STANDARD = PinnedFile(uri="https://huggingface.co/MizzenAI/HPSv3/resolve/main/HPSv3.safetensors")
@@ -62,16 +63,9 @@ class Hps3Config(Config):
     base: str = "Qwen/Qwen2-VL-7B-Instruct"
     instruction: PinnedFile = INSTRUCTION
     instruction_sha256: str | None = INSTRUCTION_SHA256
-    pixels: int = 256 * _SIDE * _SIDE
+    pixels: Annotated[int, Range(_SIDE * _SIDE)] = 256 * _SIDE * _SIDE
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.pixels < _SIDE * _SIDE:
-            raise ValueError(
-                f"Hps3Config: expected batch_size of at least 1 and pixels of at least {_SIDE * _SIDE}, got "
-                f"{self.batch_size} and {self.pixels}"
-            )
+    batch_size: Count = 8
 
     def weights_digest(self) -> str:
         """Return 16 digits that name all that a score depends on besides picture and prompt."""

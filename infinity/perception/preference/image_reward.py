@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import build, folder_digest, load_tokenizer, read_tensors, shape_of, tokenizer_folder
 from infinity.perception.preference.aesthetic import AestheticHead
 from infinity.perception.squares import centre_square, normalise
+from infinity.ranges import Count, Range
 from infinity.storage.pinned import PinnedFile
 
 STANDARD = PinnedFile(uri="https://huggingface.co/THUDM/ImageReward/resolve/main/ImageReward.pt")
@@ -48,17 +49,10 @@ class ImageRewardConfig(Config):
 
     weights: PinnedFile = STANDARD
     tokenizer: str = "google-bert/bert-base-uncased"
-    max_tokens: int = 35
-    vision_heads: int = 16
-    text_heads: int = 12
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if min(self.vision_heads, self.text_heads, self.batch_size) < 1 or self.max_tokens < 3:
-            raise ValueError(
-                "ImageRewardConfig: expected heads and batch_size of at least 1 and max_tokens of at least 3, got "
-                f"{self.vision_heads}, {self.text_heads}, {self.batch_size} and {self.max_tokens}"
-            )
+    max_tokens: Annotated[int, Range(3)] = 35
+    vision_heads: Count = 16
+    text_heads: Count = 12
+    batch_size: Count = 32
 
     def weights_digest(self) -> str:
         """Return 16 digits that name all that a score depends on besides picture and prompt."""

@@ -20,7 +20,6 @@ class Band:
 
     Attributes:
         start: Smallest value; the band ends where the next one begins.
-        verdict: Verdict in one word.
         text: Meaning for the reader.
     """
 

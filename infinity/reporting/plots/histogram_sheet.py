@@ -64,7 +64,6 @@ class _ScoreAxis:
     """Axis from scores to pixel columns; bins are equally wide even where their borders grow geometrically.
 
     Attributes:
-        edges: Borders of all bins.
         first: Number of the first bin that is drawn.
         last: Number of the last bin that is drawn.
     """

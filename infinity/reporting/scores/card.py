@@ -78,14 +78,12 @@ class ModelCard:
     """Everything that a card says.
 
     Attributes:
-        title: Name of the model.
         model: URI of the model folder.
         digest: Digest of the model's checkpoint.
         facts: Properties by name: parameters, resolution, text encoder and so on.
         config: Configuration of the model, as JSON.
         data: Data sets; empty where no record names one.
         trainings: Trainings in the order in which they were done.
-        evaluations: Evaluations of this model.
         gaps: Records that are missing, one sentence each.
     """
 

@@ -14,7 +14,6 @@ def rating_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
     """Return the page as HTML text, which names no model.
 
     Args:
-        study: Name of the study.
         pairs: Pairs with id, prompt, and paths of the left and the right picture.
     """
     # Within a script element only "<" could end the text.

@@ -21,7 +21,6 @@ class StandingSection:
         is_published: Whether scores are published by its name.
         groups: Scores of one metric and one protocol each, ours and published ones.
         differences: Settings in which the evaluation differs from the published protocol.
-        sheets: Sheets of its pictures.
         samples: Prompts with the URI of a picture, where there is no sheet.
     """
 
@@ -65,7 +64,6 @@ class StandingPage:
         digest: Digest of the model's checkpoint; empty for pictures that were drawn elsewhere.
         sampling: How pictures were drawn, in words; empty where that is not known.
         folder: URI of the evaluation.
-        sections: Benchmarks.
     """
 
     title: str

@@ -24,7 +24,6 @@ class SweepRow(Config):
         guidance_on: "logits", "pyramid", "features" or "greedy".
         strength: Strength of the guidance; for a pyramid, the strength at the last scale.
         temperature: Temperature; None for greedy sampling.
-        seed: Seed of the pictures.
         scores: Scores of the settings; the first one is shown in the figure.
     """
 

@@ -62,7 +62,6 @@ def folded(text: str, width: int, indent: str = "") -> list[str]:
 
     Args:
         text: The text; line breaks count as spaces.
-        width: Columns of the widest line.
         indent: Spaces before all lines but the first.
     """
     lines = [""]

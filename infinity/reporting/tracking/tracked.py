@@ -71,9 +71,7 @@ class Sending:
 
     Args:
         job: URI of the job's folder.
-        tracker: Name of the tracker.
         folder: Local folder of the tracker.
-        project: Name of the project at the tracker.
     """
 
     def __init__(self, job: str, tracker: str, *, folder: Path, project: str) -> None:

@@ -64,7 +64,6 @@ class TensorBoardTracker(Tracker):
         self._board = TensorBoardFile(str(folder / "tensorboard" / run), filename_suffix=f".{time.time_ns()}")
 
     def curve(self, values: dict[str, float], step: int) -> None:
-        """Log values of one step by their names."""
         for name, value in values.items():
             self._board.add_scalar(name.replace(".", "/", 1), value, step)
 
@@ -80,7 +79,6 @@ class TensorBoardTracker(Tracker):
         self._board.add_text(score.metric, about(score), 0)
 
     def close(self) -> None:
-        """Write what is left and end the run."""
         self._board.close()
 
 
@@ -99,11 +97,9 @@ class WandbTracker(Tracker):
         )  # fmt: skip
 
     def curve(self, values: dict[str, float], step: int) -> None:
-        """Log values of one step by their names."""
         self._run.log(values, step=step)
 
     def picture(self, name: str, picture: Image.Image, step: int, caption: str = "") -> None:
-        """Log an RGB picture of one step."""
         self._run.log({name: self._wandb.Image(picture, caption=caption or None)}, step=step)
 
     def score(self, score: Score) -> None:
@@ -111,7 +107,6 @@ class WandbTracker(Tracker):
         self._run.summary.update({**values_of(score), f"{score.metric}.about": about(score)})
 
     def close(self) -> None:
-        """Write what is left and end the run."""
         self._run.finish()
 
 
@@ -131,7 +126,6 @@ class MlflowTracker(Tracker):
         self._id = (found[0] if found else self._client.create_run(number, run_name=run, tags=tags)).info.run_id
 
     def curve(self, values: dict[str, float], step: int) -> None:
-        """Log values of one step by their names."""
         for name, value in values.items():
             self._client.log_metric(self._id, name, value, step=step)
 
@@ -162,12 +156,10 @@ class TrackioTracker(Tracker):
             self._trackio.init(project=project, name=run, resume="allow", auto_log_gpu=False)
 
     def curve(self, values: dict[str, float], step: int) -> None:
-        """Log values of one step by their names."""
         with _quiet():
             self._trackio.log(values, step=step)
 
     def picture(self, name: str, picture: Image.Image, step: int, caption: str = "") -> None:
-        """Log an RGB picture of one step."""
         with _quiet():
             self._trackio.log({name: self._trackio.Image(picture, caption=caption or None)}, step=step)
 
@@ -177,7 +169,6 @@ class TrackioTracker(Tracker):
             self._trackio.log({**values_of(score), f"{score.metric}.about": about(score)}, step=0)
 
     def close(self) -> None:
-        """Write what is left and end the run."""
         with _quiet():
             self._trackio.finish()
 

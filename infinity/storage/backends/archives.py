@@ -46,7 +46,6 @@ class ArchiveEntry:
 
     Attributes:
         offset: Offset of its local header in the archive.
-        packed: Packed bytes.
         num_bytes: Bytes of its content, as the archive states them.
         crc: Checksum of its content.
         method: Number of the compression method.

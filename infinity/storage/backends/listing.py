@@ -36,7 +36,6 @@ def walk(folder: Path, roots: Sequence[Path] | None = None) -> Listing:
     links that lead in circles end. What lies in real folders comes under the shortest real path.
 
     Args:
-        folder: A folder that is there.
         roots: Folders below which everything must lie, links resolved; None allows every place.
 
     Raises:

@@ -7,11 +7,7 @@ from typing import Any
 
 
 class SeekingReader(io.RawIOBase):
-    """A file of known size that is read from a place onwards; subclasses define ``read``.
-
-    Args:
-        num_bytes: Size of the file.
-    """
+    """A file of known size that is read from a place onwards; subclasses define ``read``."""
 
     def __init__(self, num_bytes: int) -> None:
         self._num_bytes, self._position = num_bytes, 0

@@ -81,9 +81,6 @@ class LeaseFence:
 
     Attributes:
         folder: Path or S3 URI of the folder.
-        file: File of the lease.
-        token: Token of the owner.
-        nonce: Nonce of the owner.
     """
 
     folder: str

@@ -38,7 +38,6 @@ def shard(
     Args:
         transformer: Model whose weights become sharded.
         group: Processes that share the weights.
-        device: Device of the computation.
         offload: Keep weights, gradients and moments in the memory of the CPU, and update them there; only the unit in
             use is on the device.
         bfloat16: Gather weights in bfloat16 where products round them to it anyway, which halves that traffic.

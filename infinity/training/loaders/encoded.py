@@ -66,7 +66,6 @@ class EncodedIndex(Config):
         manifest: Digest of the data set's manifest.
         resolution: Grids of every ratio; pictures are fitted to them with a centre crop.
         tokenizer: Digest of the tokenizer's checkpoint; None without latents.
-        latents: Kind of the latents.
         text_encoder: Text encoder; None without text features.
         captions: Settings of the captions; every caption that they can draw was encoded.
         parts: Parts, sorted by ratio and start.
@@ -150,8 +149,6 @@ class EncodedLatents:
         Args:
             manifest: Manifest of the data set.
             index: Index of the store, already checked to belong to the training.
-            files: Files of the store.
-            config: Shape of the tokenizer.
         """
         self._places, self._index, self._files, self._config = Places(manifest, index), index, files, config
 
@@ -184,7 +181,6 @@ class EncodedCaptions:
         Args:
             manifest: Manifest of the data set.
             index: Index of the store, already checked to belong to the training.
-            files: Files of the store.
             draw: Choice of the caption for each visit of a picture.
         """
         self._places, self._files, self._draw = Places(manifest, index), files, draw

@@ -34,10 +34,7 @@ class LatentBatch:
     """Latents of pictures of one aspect ratio, with features of their captions.
 
     Attributes:
-        keys: Names of the pictures.
-        schedule: Grids of the pictures.
         latents: Encoder features, float32, or bits, bool; bits are enough where none are flipped.
-        text: Features of the captions.
     """
 
     keys: tuple[str, ...]

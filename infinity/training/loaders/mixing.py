@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from infinity.config import Config
 from infinity.data.loading.draws import key_of, permutation
+from infinity.ranges import Count
 from infinity.scales import Resolution
 from infinity.training.learner import BatchLoader, MicroBatch
 
@@ -24,11 +25,7 @@ class MixedResolution(Config):
     """
 
     resolution: Resolution
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"MixedResolution.batch_size: expected at least 1, got {self.batch_size}")
+    batch_size: Count
 
 
 class MixedLoader(Generic[P]):

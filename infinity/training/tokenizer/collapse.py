@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infinity.config import Config
+from infinity.ranges import Count
 from infinity.tokenizer.quantizer import binary_entropy
 from infinity.training.learner import TrainingError
 from infinity.training.state import MetricRow
@@ -38,14 +39,10 @@ class CollapseConfig(Config):
     later: ClassVar[frozenset[str]] = frozenset({"num_rows"})
 
     from_step: int = 300
-    num_rows: int = 5
+    num_rows: Count = 5
     dead_entropy: float = 0.03
     max_dead_share: float = 0.75
     min_gain_db: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.num_rows < 1:
-            raise ValueError(f"CollapseConfig.num_rows: expected at least 1 logged step, got {self.num_rows}")
 
 
 def dead_share(usage_SC: Float[Tensor, "S C"], dead_entropy: float) -> Float[Tensor, ""]:
@@ -75,7 +72,6 @@ def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -
 
     Args:
         history: Logged rows, the newest last.
-        config: Thresholds of a collapse.
 
     Raises:
         CollapseError: The metrics show a collapse.

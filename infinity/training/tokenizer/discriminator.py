@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.config import Config
+from infinity.ranges import Count, Natural, NotNegative, ShareBelowOne
 from infinity.training.adversary import AdversarialLoss, Adversary
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
 
@@ -38,26 +39,16 @@ class AdversarialConfig(Config):
     """
 
     optimizer: OptimizerConfig
-    from_step: int = 0
-    weight: float = 0.3
-    num_layers: int = 3
-    base_width: int = 128
+    from_step: Natural = 0
+    weight: NotNegative = 0.3
+    num_layers: Count = 3
+    base_width: Count = 128
     norm: Literal["batch", "group"] = "batch"
-    lecam: float = 0.05
-    lecam_margin: float = 0.1
-    lecam_decay: float | None = None
+    lecam: NotNegative = 0.05
+    lecam_margin: NotNegative = 0.1
+    lecam_decay: ShareBelowOne | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("from_step", 0), ("num_layers", 1), ("base_width", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"AdversarialConfig.{name}: expected at least {least}, got {getattr(self, name)}")
-        for name in ("weight", "lecam", "lecam_margin"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"AdversarialConfig.{name}: expected no negative number, got {getattr(self, name)}")
-        if self.lecam_decay is not None and not 0.0 <= self.lecam_decay < 1.0:
-            raise ValueError(
-                f"AdversarialConfig.lecam_decay: expected a fraction from 0 to below 1 or None, got {self.lecam_decay}"
-            )
         if self.norm == "group" and self.base_width % 16:
             raise ValueError(
                 f"AdversarialConfig.base_width: expected a multiple of 16 with norm='group', got {self.base_width}"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from infinity.config import Config
 from infinity.perception.lpips import Lpips, LpipsConfig
+from infinity.ranges import NotNegative, Share
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.quantizer import binary_entropy
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerOutput
@@ -59,19 +60,14 @@ class TokenizerLosses(Config):
     commitment: float = 0.25
     certainty: float = 0.05
     balance: float = 0.05
-    keep_probability: float = 1.0
-    truncated: float = 0.0
-    truncated_share: float = 1.0
+    keep_probability: Share = 1.0
+    truncated: NotNegative = 0.0
+    truncated_share: Share = 1.0
     all_codes: bool = False
 
     def __post_init__(self) -> None:
         if self.l1 < 0 or self.l2 < 0 or self.l1 + self.l2 <= 0:
             raise ValueError(f"TokenizerLosses: expected l1 or l2 above 0, neither below, got {self.l1} and {self.l2}")
-        for name in ("keep_probability", "truncated_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"TokenizerLosses.{name}: expected a number from 0 to 1, got {getattr(self, name)}")
-        if self.truncated < 0:
-            raise ValueError(f"TokenizerLosses.truncated: expected no negative weight, got {self.truncated}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +91,6 @@ class TokenizerTask:
     """A tokenizer with its loss. Everything is float32, also on a GPU, as published.
 
     Attributes:
-        module: The tokenizer.
         perceptual: Weight and network of the perceptual loss, or None.
     """
 
@@ -113,7 +108,6 @@ class TokenizerTask:
         Args:
             tokenizer: Trained tokenizer.
             losses: Weights of the loss terms.
-            collapse: Thresholds of a collapse.
             perceptual: Weight and frozen network of the perceptual loss.
             adversary: The discriminator as the state holds it; the loop decides the steps in which it takes part.
         """

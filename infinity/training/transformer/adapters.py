@@ -20,6 +20,7 @@ from typing import ClassVar
 from torch import nn
 
 from infinity.config import Config
+from infinity.ranges import Count, Positive, ShareBelowOne
 from infinity.transformer.lora import Adapter, AdapterStack, LowRank
 from infinity.transformer.lora_files import adapter_digest
 from infinity.transformer.model import Transformer
@@ -34,7 +35,6 @@ class AdapterConfig(Config):
     """Shape of the adapters.
 
     Attributes:
-        rank: Rank of every adapter.
         alpha: Scale of an adapter, which is multiplied by ``alpha / rank``.
         dropout: Probability that an input of an adapter is dropped in training.
         dora: Whether magnitude and direction of every output's weight are trained apart (DoRA).
@@ -44,19 +44,14 @@ class AdapterConfig(Config):
 
     later: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    rank: int = 16
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: Count = 16
+    alpha: Positive = 16.0
+    dropout: ShareBelowOne = 0.0
     dora: bool = False
     targets: tuple[str, ...] = TARGETS
     base: Quantization | None = None
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0 or not 0.0 <= self.dropout < 1.0:
-            raise ValueError(
-                "AdapterConfig: expected rank of at least 1, alpha above 0 and dropout from 0 to below 1, got "
-                f"{self.rank}, {self.alpha} and {self.dropout}"
-            )
         if not self.targets or (unknown := sorted(set(self.targets) - set(TARGETS))):
             raise ValueError(f"AdapterConfig.targets: expected some of {TARGETS}, got {self.targets or unknown}")
         check_quantization(self.base)

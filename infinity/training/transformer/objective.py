@@ -18,6 +18,7 @@ from torch import Tensor
 
 from infinity.bits import BitLabels
 from infinity.config import Config
+from infinity.ranges import Count, NotNegative, Share
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.self_correction import TeacherForcing, draw_flips, teacher_forcing, teacher_forcing_of_bits
 from infinity.tokenizer.tokenizer import TokenizerConfig
@@ -52,21 +53,15 @@ class TransformerObjective(Config):
         flips_only: Whether flips change the inputs alone, and no label undoes them (paper Table 7's control).
     """
 
-    self_correction: float = 0.3
+    self_correction: Share = 0.3
     weighting: Weighting = "by_scale"
-    z_loss: float = 0.0
-    num_scales: int | None = None
+    z_loss: NotNegative = 0.0
+    num_scales: Count | None = None
     flips_only: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.self_correction <= 1.0:
-            raise ValueError(f"self_correction: expected a rate from 0 to 1, got {self.self_correction}")
         if self.flips_only and self.self_correction == 0:
             raise ValueError("flips_only: expected a self_correction above 0, the rate of the flips, got 0")
-        if self.z_loss < 0:
-            raise ValueError(f"z_loss: expected a weight of at least 0, got {self.z_loss}")
-        if self.num_scales is not None and self.num_scales < 1:
-            raise ValueError(f"num_scales: expected at least 1 scale or None, got {self.num_scales}")
 
     def trained(self, schedule: ScaleSchedule) -> ScaleSchedule:
         """Return the grids that are trained on."""
@@ -79,7 +74,6 @@ class TransformerTask:
     """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32 unless asked for.
 
     Attributes:
-        module: The transformer.
         bfloat16: Whether matrix products of the blocks are bfloat16; the residual stream, norms and head never are.
     """
 
@@ -98,7 +92,6 @@ class TransformerTask:
         Args:
             transformer: Trained transformer.
             tokenizer: Shape of the tokenizer whose features are read.
-            objective: Settings of the loss.
             recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
             device: Device of the computation; by default that of the weights. Offloaded weights live on the CPU.
             bfloat16: Whether matrix products are bfloat16 on a CPU too.

@@ -90,9 +90,9 @@ def test_shown_pictures_are_spread_over_those_that_are_measured(world: EvalTarge
     for num_shown, places in ((2, (0, 5)), (3, (0, 3, 7)), (0, ()), (99, range(11))):
         parts = ReconstructionBenchmark(num_shown=num_shown).parts(world, manifest)
         assert sorted(row for part in parts for row in part.shown) == [rows[place] for place in places]
-    with pytest.raises(ValueError, match="expected pictures"):
+    with pytest.raises(ValueError, match="num_pictures: expected at least 1 or None, got 0"):
         ReconstructionBenchmark(num_pictures=0)
-    with pytest.raises(ValueError, match="expected pictures"):
+    with pytest.raises(ValueError, match="num_shown: expected at least 0, got -1"):
         ReconstructionBenchmark(num_shown=-1)
 
 

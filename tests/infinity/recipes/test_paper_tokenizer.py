@@ -108,5 +108,5 @@ def test_the_command_line_writes_a_spec_that_the_jobs_read(tmp_path: Path) -> No
 @pytest.mark.parametrize("recipe", ["paper-1", "scenes"])
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_workers_are_not_the_usual_number(recipe: Any, number: int) -> None:
-    with pytest.raises(ValueError, match="expected at least one worker"):
+    with pytest.raises(ValueError, match="num_workers: expected at least 1"):
         tokenizer_recipe(recipe, INPUTS.replace(num_workers=number))

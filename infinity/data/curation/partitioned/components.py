@@ -26,8 +26,6 @@ def large_star(work: Workspace, number: int, turn: int, files: Sequence[str], pr
     """Task of a partition: connect the larger neighbours of each picture with the smallest; tell a sum of all edges.
 
     Args:
-        work: The decision.
-        number: Number of the partition.
         turn: Number of the turn.
         files: Places of all edges, in both directions.
         prefix: Prefix of the stages' names.
@@ -63,8 +61,6 @@ def write_labels(
     """Task of a partition: send the component of each picture to the range of the order that holds the picture.
 
     Args:
-        work: The decision.
-        number: Number of the partition.
         files: Places of all edges at the end, in both directions.
         starts: Place in the order of all at which each range begins.
         prefix: Prefix of the stages' names.

@@ -27,8 +27,6 @@ def send_members(work: Workspace, number: int, start: int) -> dict[str, Any]:
     """Task of a range: tell the chunks which of their rows hang together with others.
 
     Args:
-        work: The decision.
-        number: Number of the range.
         start: Place in the order of all at which the range begins.
     """
 
@@ -64,8 +62,6 @@ def decide_near(work: Workspace, number: int, total: int) -> dict[str, Any]:
     """Task of a partition: decide which looks repeat a better one that stays.
 
     Args:
-        work: The decision.
-        number: Number of the partition.
         total: Number of looks in all ranges.
     """
 
@@ -90,7 +86,6 @@ def blocks_of(index: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], total:
 
     Args:
         index: Place of each row in the order of all, ascending.
-        label: Component of each row.
         total: Number of rows of all.
     """
     numbers = np.searchsorted(np.array(block_edges(total)), index, side="right")

@@ -49,8 +49,6 @@ def compare_ranges(
     """Task of one range and some others: write a forest of the pictures that may be near.
 
     Args:
-        work: The decision.
-        number: Number of the task.
         group: Every two ranges that are compared, the first always the same.
         starts: Place in the order of all at which each range begins.
     """
@@ -87,8 +85,6 @@ def near_cells(looks: Fingerprints, limits: NearDuplicates, between: int) -> Ite
     """Yield the pairs that ``likely_pairs`` finds, after a look at shape and brightness that leaves most out.
 
     Args:
-        looks: All pictures.
-        limits: Limits of nearness.
         between: If positive, only pairs of one of the first ``between`` pictures and a later one.
     """
     shape = np.floor(looks.ratios / (looks.slack.max() * _MARGIN)).astype(np.int64)

@@ -149,8 +149,6 @@ def settle(work: Workspace, number: int, stages: Sequence[str]) -> dict[str, Any
     """Task of a chunk: write the rows that stay and those that do not, with their reasons.
 
     Args:
-        work: The decision.
-        number: Number of the chunk.
         stages: Stages that dropped rows, in the order in which they were asked.
     """
 

@@ -123,7 +123,6 @@ class Workspace:
 
         Args:
             stage: Name of the stage, and of its folder.
-            number: Number of the task.
             work: The task. Files that it writes itself are written again after a kill, with the same content.
 
         Raises:

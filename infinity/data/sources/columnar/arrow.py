@@ -47,13 +47,10 @@ class ArrowSlice(ColumnarSlice):
     """``num_rows`` rows of one batch, from its row ``skip`` on.
 
     Attributes:
-        uri: The file.
         messages: Schema, dictionaries and the batch.
         skip: Rows of the batch before the slice.
-        num_rows: Rows of the slice.
         first_row: Number of its first row.
         captions: Choice of caption where there is a long and a short one.
-        columns: Names of columns.
     """
 
     uri: str

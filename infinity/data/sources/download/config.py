@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infinity.config import Config
+from infinity.ranges import Count, Natural, NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,30 +31,19 @@ class DownloadConfig(Config):
         user_agent: Name of our client; the part before "/" is the one that robots directives can address.
     """
 
-    connections: int = 64
-    per_host: int = 8
-    max_bytes: int = 32 * 2**20
-    timeout_s: float = 30.0
-    retries: int = 2
-    backoff_s: float = 0.5
-    max_wait_s: float = 30.0
-    max_redirects: int = 5
+    connections: Count = 64
+    per_host: Count = 8
+    max_bytes: Count = 32 * 2**20
+    timeout_s: Positive = 30.0
+    retries: Natural = 2
+    backoff_s: NotNegative = 0.5
+    max_wait_s: Positive = 30.0
+    max_redirects: Natural = 5
     ports: tuple[int, ...] = (80, 443, 8080, 8443)
     allow_hosts: tuple[str, ...] = ()
     opt_outs: tuple[str, ...] = ("noai", "noimageai")
     user_agent: str = "infinity-t2i/0.1"
 
     def __post_init__(self) -> None:
-        if min(self.connections, self.per_host, self.max_bytes) < 1:
-            raise ValueError(
-                f"DownloadConfig: expected connections, per_host and max_bytes of at least 1, got {self.connections}, "
-                f"{self.per_host} and {self.max_bytes}"
-            )
-        if min(self.timeout_s, self.max_wait_s) <= 0 or min(self.retries, self.backoff_s, self.max_redirects) < 0:
-            raise ValueError(
-                f"DownloadConfig: expected positive times and no negative counts, got timeout_s {self.timeout_s}, "
-                f"max_wait_s {self.max_wait_s}, backoff_s {self.backoff_s}, retries {self.retries} and max_redirects "
-                f"{self.max_redirects}"
-            )
         if not self.user_agent.isprintable() or not self.user_agent.strip():
             raise ValueError(f"DownloadConfig.user_agent: expected printable text, got {self.user_agent!r}")

@@ -28,12 +28,9 @@ class HeldSlice:
     """Some rows of a document, each as JSON: an object with columns, or a text that says why there is none.
 
     Attributes:
-        uri: The document.
-        rows: JSON of each row.
         first_row: Number of the first row.
         folder: URI of the folder that names of pictures are relative to.
         captions: Choice of caption where there is a long and a short one.
-        columns: Names of columns.
     """
 
     uri: str
@@ -69,12 +66,9 @@ def held_slices(
     """Cut the rows of a document into slices; and the row behind its last.
 
     Args:
-        uri: The document.
         rows: Columns of each row, or a text that says why a row has none.
         first_row: Number of the first row.
         captions: Choice of caption where there is a long and a short one.
-        columns: Names of columns.
-        rows_per_slice: Rows of a slice.
     """
     texts = [json.dumps(row) for row in rows]
     folder = storage.parent(uri)

@@ -18,7 +18,6 @@ class Joined:
     """A slice some of whose rows carry the captions of further rows, which it leaves out.
 
     Attributes:
-        piece: The slice.
         captions: Further captions by row.
         left_out: Rows that another one carries.
     """
@@ -60,7 +59,6 @@ class RepeatedPictures:
         as a duplicate.
 
         Args:
-            pieces: All slices of the table.
             match: Function from the name of a picture in the table to the file that is meant.
         """
         repeated = self._repeated()

@@ -84,7 +84,6 @@ def quoted_rows(uri: str, start: int, length: int | None, delimiters: str = ",;\
     """Yield the rows of CSV, which may go on over line ends inside of a cell in quotes; see ``lines``.
 
     Args:
-        uri: The table.
         start: Offset of a row.
         length: Bytes from there; None for all.
         delimiters: Characters between cells.

@@ -184,7 +184,6 @@ def plan_large(
     Args:
         spec: Spec of the data set.
         reduced: Places of the reduced pictures of each chunk.
-        found: Rows that stay.
         parent: The earlier version, or None.
         progress: Callback after every task.
     """

@@ -49,7 +49,6 @@ class ParentRows:
 
     Attributes:
         uri: URI of its manifest.
-        digest: Digest of its manifest.
         num_rows: Number of its rows.
         reusable: Whether its pictures are stored in the same way, so that its shards can stay.
     """
@@ -193,10 +192,8 @@ def staying_shards(
     A shard stays if all its samples are wanted in its group. Where new shards are written anyway, small ones join them.
 
     Args:
-        shards: Descriptions of the shards.
         groups: Number of the split and ratio of each shard; -1 for a ratio that is no longer asked for.
         held: Number of samples of each shard that are wanted in its own group.
-        totals: Number of all samples of each group.
         limits: Largest size of a shard.
     """
     found = []

@@ -39,7 +39,6 @@ class PartitionedDecisions:
     """The fate of every row, in files of about ``ROWS_PER_CHUNK`` rows each.
 
     Attributes:
-        counts: Counts of all rows.
         kept: URIs of the facts of the rows that stay, by row; read with ``read_bucket``.
         dropped: URIs of the rows that do not, with their reasons, by row.
         work: Places of all files; their folder can go when the data set exists.

@@ -213,8 +213,6 @@ def deal_samples(work: Workspace, number: int, offsets: Sequence[int], firsts: S
     """Task of a chunk: send every sample to its shard.
 
     Args:
-        work: The plan.
-        number: Number of the chunk.
         offsets: Number of samples in earlier chunks, per split and ratio.
         firsts: Number of the first shard of each split and ratio.
         source: Stage whose samples are dealt.

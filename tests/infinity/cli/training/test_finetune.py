@@ -66,7 +66,7 @@ def test_a_plan_builds_nothing_and_a_published_name_is_the_folder_that_pull_wrot
         (("--quantize-base", "int8", "--rank", 0), "expected adapters above quantized weights"),
         (("--base", "125M"), "run `infinity pull 125m` first"),
         (("--device", "tpu"), "--device: expected cpu or cuda, got 'tpu'"),
-        (("--prior-weight", "1"), "prior_weight: expected a share above 0 and below 1"),
+        (("--prior-weight", "1"), "prior_weight: expected above 0 to below 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(

@@ -37,5 +37,5 @@ def test_a_placement_moves_the_crop_and_mirrors_it() -> None:
 
 
 def test_an_impossible_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a probability from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="flip: expected 0 to 1, got 2"):
         AugmentConfig(flip=2)

@@ -96,5 +96,5 @@ def test_what_may_be_drawn_is_what_is_drawn(short: float | None, cut: float) -> 
 
 
 def test_impossible_probabilities_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"short_probability: expected a probability from 0 to 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"short_probability: expected 0 to 1 or None, got 1\.5"):
         CaptionConfig(short_probability=1.5)

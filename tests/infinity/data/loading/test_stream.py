@@ -243,7 +243,7 @@ def test_a_closed_stream_prepares_nothing_more_and_leaves_no_thread(manifest: Ma
 
 
 def test_impossible_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected at least one worker"):
+    with pytest.raises(ValueError, match="num_workers: expected at least 1"):
         ReadingConfig(num_workers=0)
     bare = Manifest(uri=manifest.uri, head=manifest.head.replace(shards=()), table=manifest.table)
     with pytest.raises(ValueError, match="only described shards can be cached"):

@@ -71,10 +71,10 @@ def test_a_margin_is_a_finite_number_above_zero(delta: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"confidence": 0.5}, "between 0.5 and 1, got 0.5"),
-        ({"confidence": 1.0}, "between 0.5 and 1, got 1.0"),
-        ({"min_items": 1}, "min_items of at least 2"),
-        ({"num_resamples": 999}, "num_resamples of at least 1000"),
+        ({"confidence": 0.5}, "confidence: expected above 0.5 to below 1, got 0.5"),
+        ({"confidence": 1.0}, "confidence: expected above 0.5 to below 1, got 1.0"),
+        ({"min_items": 1}, "min_items: expected at least 2"),
+        ({"num_resamples": 999}, "num_resamples: expected at least 1,000"),
         ({"floors": {"geneval*": math.nan}}, r"floors: expected finite numbers"),
     ],
 )

@@ -226,7 +226,7 @@ def test_no_space_left_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
         ({}, "expected either a source or scenes, got neither"),
         ({"source": "x", "scenes": ScenesConfig(count=1)}, "got both"),
         ({"source": "x", "aspect_ratios": ()}, "expected at least one, all positive"),
-        ({"source": "x", "validation_share": 1.0}, "expected shares of at least 0 and below 1"),
+        ({"source": "x", "validation_share": 1.0}, "validation_share: expected 0 to below 1"),
         ({"source": "x", "samples_per_shard": 0}, "expected at least 1, got 0"),
     ],
 )

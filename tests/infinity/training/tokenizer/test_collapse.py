@@ -74,7 +74,7 @@ def test_one_batch_that_a_constant_picture_fits_well_stops_nothing() -> None:
 
 
 def test_a_mean_of_no_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_rows: expected at least 1 logged step, got 0"):
+    with pytest.raises(ValueError, match="num_rows: expected at least 1, got 0"):
         CollapseConfig(num_rows=0)
 
 

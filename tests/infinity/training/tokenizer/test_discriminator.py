@@ -124,8 +124,8 @@ def test_a_pass_leaves_no_trace_in_it() -> None:
     [
         ({"num_layers": 0}, "num_layers: expected at least 1, got 0"),
         ({"from_step": -1}, "from_step: expected at least 0"),
-        ({"weight": -0.1}, "weight: expected no negative"),
-        ({"lecam_decay": 1.0}, "lecam_decay: expected a fraction"),
+        ({"weight": -0.1}, "weight: expected at least 0"),
+        ({"lecam_decay": 1.0}, "lecam_decay: expected 0 to below 1"),
         ({"norm": "group", "base_width": 8}, "base_width: expected a multiple of 16"),
         ({"norm": "layer"}, "expected one of 'batch', 'group'"),
     ],

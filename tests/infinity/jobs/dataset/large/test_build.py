@@ -180,7 +180,7 @@ def test_a_large_data_set_is_made_in_parts_whatever_its_rules(tmp_path: Path, mo
 def test_partitions_name_no_other_job_and_are_refused_where_they_cannot_be_used(tmp_path: Path) -> None:
     plain = spec(tmp_path, tmp_path)
     assert spec(tmp_path, tmp_path, partitions=5).folder == plain.folder
-    with pytest.raises(ValueError, match=r"partitions: expected at least 1, or null, got 0"):
+    with pytest.raises(ValueError, match=r"partitions: expected at least 1 or None, got 0"):
         spec(tmp_path, tmp_path, partitions=0)
 
 
