@@ -199,6 +199,8 @@ def _tell(done: Purged) -> None:
     out.say(f"deleted: {told}")
     for uri in done.still:
         out.say(f"still held by {uri}, which does not come before it")
+    for uri in done.readers:
+        out.say(f"not touched, and made from them: {uri} (weights, samples and sheets)")
     for uri in done.sources:
         out.say(f"not touched, and may hold them: the source {uri}")
 

@@ -62,6 +62,19 @@ FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
 
 _STORED = ("JPEG", "PNG", "WEBP")
 _OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_NOT_READ = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"II\xbc\x01": "JPEG XR",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"DDS ": "DDS",
+    b"qoif": "QOI",
+    b"<svg": "SVG",
+    b"FUJIFILMCCD-RAW": "raw of a camera",
+}
+"""Starts of formats that no decoder here reads, and their names."""
+
 _SNIFF_BYTES = 2**16
 _STRIP_PIXELS = 2**17  # what the processor's caches hold
 
@@ -180,10 +193,11 @@ def decode(
             image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
             image.load()
+            _scale_clear(image, data)
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
-            profile = profile_of(image, header.codes)
+            profile = profile_of(image, header.codes, header.profile)
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
                 image = _with_exif(profile.to_srgb(image), image)
@@ -301,15 +315,25 @@ def _unidentified(data: bytes) -> UnreadableError:
         return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
     if is_lfs_pointer(data):
         return UnreadableError("not_a_picture", LFS_POINTER)
-    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif"):
-        return UnreadableError("format", f"HEIC is not one of {', '.join(FORMATS)}")
+    if (name := _known_name(data)) is not None:
+        return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}; save it as PNG or JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             name = str(Image.open(io.BytesIO(data[:_SNIFF_BYTES]), formats=_OTHERS).format)
     except Exception:  # no decoder knows it
         return UnreadableError("not_a_picture", f"begins with {data[:16]!r}")
-    return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}")
+    return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}; save it as PNG or JPEG")
+
+
+def _known_name(data: bytes) -> str | None:
+    """Return the name of a format that people have and no decoder here reads, by its first bytes."""
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        return (
+            "HEIC" if brand[:3] in (b"hei", b"hev", b"mif", b"msf") else "raw of a camera" if brand == b"crx " else None
+        )
+    return next((name for start, name in _NOT_READ.items() if data.startswith(start)), None)
 
 
 def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
@@ -332,6 +356,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _scale_clear(image: Image.Image, data: bytes) -> None:
+    """Give the transparent grey of a PNG of 1, 2 or 4 bits the level that Pillow gave to its pixels."""
+    clear = image.info.get("transparency")
+    if image.format == "PNG" and image.mode in ("1", "L") and isinstance(clear, int) and data[24] < 8:
+        image.info["transparency"] = clear * 255 // (2 ** data[24] - 1)
+
+
 def _white(image: Image.Image) -> float:
     """Return the value that is white: 65,535, or in floating point 1 where no value is larger, else 255."""
     if image.mode != "F":
@@ -342,6 +373,8 @@ def _white(image: Image.Image) -> float:
 
 def _from_deep_grey(image: Image.Image, white: float) -> Image.Image:
     values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=white, neginf=0.0) * (255 / white)
+    if (clear := image.info.get("transparency")) is not None:
+        values[np.asarray(image) == clear] = 255
     return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
 
 

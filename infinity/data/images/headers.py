@@ -21,6 +21,7 @@ __all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"sPLT", b"hIST")
 _WEBP_METADATA = (b"ICCP", b"EXIF", b"XMP ")
+_GIF_PROFILE = b"\xff\x0bICCRGBG1012"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _STANDALONE = (0x00, 0x01, *range(0xD0, 0xD8))
@@ -157,6 +158,7 @@ def _gif(data: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     frames = metadata = 0
+    profile = b""
     while at < len(data):
         kind = data[at]
         if kind == 0x2C and at + 10 <= len(data):
@@ -168,6 +170,8 @@ def _gif(data: bytes) -> Header:
         elif kind == 0x21:
             end = _behind_blocks(data, at + 2)
             metadata += end - at
+            if data[at + 1 : at + 14] == _GIF_PROFILE and not profile:
+                profile = _blocks(data, at + 14)
             at = end
         else:
             at += kind == 0x3B
@@ -180,7 +184,16 @@ def _gif(data: bytes) -> Header:
         metadata_bytes=metadata,
         buffer_bytes_per_px=1,
         end=min(at, len(data)),
+        profile=profile,
     )
+
+
+def _blocks(data: bytes, at: int) -> bytes:
+    parts: list[bytes] = []
+    while at < len(data) and data[at]:
+        parts.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+    return b"".join(parts)
 
 
 def _behind_blocks(data: bytes, at: int) -> int:

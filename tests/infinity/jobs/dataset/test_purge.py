@@ -172,6 +172,34 @@ def test_a_purge_of_a_dropped_picture_that_is_killed_at_any_deletion_ends_when_i
     assert number > 4
 
 
+def test_pages_and_stores_of_latents_go_too_and_trainings_are_named(tmp_path: Path) -> None:
+    manifest = built(tmp_path)
+    out = tmp_path / "out"
+    for kind in ("encoded-1", "transformer-2", "encoded-3"):
+        version = "dataset-0123" if kind.endswith("3") else storage.name(storage.parent(manifest.uri))
+        (out / kind).mkdir()
+        (out / kind / "spec.json").write_text(json.dumps({"manifest": f"runs/{version}/manifest.parquet"}))
+        (out / kind / "part.safetensors").write_bytes(b"made of pictures")
+    pages = {"own": CAPTION, "address": URL, "name": "somebody.png (40 x 40)", "other": "picture 3"}
+    for name, text in pages.items():
+        (out / f"{name}.html").write_text(f"<p>{text}</p>")
+    child, said = take_down(tmp_path, manifest, "sha256", "--purge")
+    assert traces(out) == []
+    assert sorted(path.stem for path in out.glob("*.html")) == ["other"]
+    assert sorted(path.name for path in out.glob("*-[123]")) == ["encoded-3", "transformer-2"]
+    assert "3 pages, 1 stores of latents" in said
+    assert f"not touched, and made from them: {out}/transformer-2 (weights, samples and sheets)" in said
+    assert verify(child) == ()
+
+
+def test_a_page_that_tells_of_a_dropped_picture_goes_too(tmp_path: Path) -> None:
+    child = without_it(built(tmp_path, SMALL))
+    for name, text in {"gallery": "somebody.png (10 x 10)", "other": "x.png"}.items():
+        (tmp_path / "out" / f"{name}.html").write_text(f"<p>{text}</p>")
+    purge(child, TakedownList(urls=(URL,)))
+    assert [path.stem for path in (tmp_path / "out").glob("*.html")] == ["other"]
+
+
 @pytest.mark.parametrize("kind", ["url", "sha256"])
 @pytest.mark.parametrize("side_px", [None, 24])
 def test_reduced_pictures_and_names_go_too_and_a_later_version_keeps_it_out(
