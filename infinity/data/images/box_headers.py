@@ -1,4 +1,4 @@
-"""Headers of pictures in boxes: AVIF (ISO 23008-12 and 14496-12) and JPEG 2000 (ISO 15444-1)."""
+"""Headers of pictures in boxes: AVIF and HEIC (ISO 23008-12 and 14496-12) and JPEG 2000 (ISO 15444-1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_avif(data: bytes) -> bool:
     return any(brand in _AVIF for brand in brands)
 
 
-def read_avif(data: bytes) -> Header:
+def read_heif(data: bytes) -> Header:
     """Return the header; width and height are the largest of all pictures in the file: tiles, alpha plane and whole."""
     width = height = frames = metadata = end = 0
     codes: tuple[int, int] | None = None
@@ -52,7 +52,7 @@ def read_avif(data: bytes) -> Header:
     if not width or not height:
         raise BrokenHeaderError("no size before the data ends")
     return Header(
-        format="AVIF",
+        format="AVIF" if is_avif(data) else "HEIF",
         width_px=width,
         height_px=height,
         num_frames=max(1, frames),

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
+from infinity.data.images.optional_formats import NAMES, can_read
 from infinity.data.images.stated_colours import HDR
 
 UnreadableReason = Literal[
@@ -58,13 +59,11 @@ UnreadableReason = Literal[
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
-"""Formats that are read, and their file endings."""
+"""Formats that are always read, and their file endings; see ``optional_formats`` for others."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
 _OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
 _NOT_READ = {
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
     b"II\xbc\x01": "JPEG XR",
     b"v/1\x01": "OpenEXR",
     b"#?RADIANCE": "Radiance HDR",
@@ -194,6 +193,8 @@ def decode(
         try:
             image.load()
             _scale_clear(image, data)
+            if header.format in NAMES:  # its decoder has turned it
+                image = _without_exif(image)
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
@@ -210,6 +211,7 @@ def decode(
     keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
     size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
+    size = rgb.size if header.format in NAMES else size
     converted = "" if profile is None else profile.name
     return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted)
 
@@ -228,6 +230,12 @@ def check_header(data: bytes, max_pixels: int) -> Header:
         raise UnreadableError("truncated", f"begins as a picture, but {error}") from error
     if header is None:
         raise _unidentified(data)
+    if header.format in NAMES and not can_read(header.format):
+        kind = NAMES[header.format]
+        raise UnreadableError(
+            "format",
+            f"{kind} needs a library that is not installed (pip install 'infinity-t2i[formats]'); or save it as PNG",
+        )
     if header.width_px * header.height_px > max_pixels:
         raise UnreadableError(
             "too_many_pixels", f"{header.width_px} x {header.height_px} pixels, more than {max_pixels:,}"
@@ -328,12 +336,15 @@ def _unidentified(data: bytes) -> UnreadableError:
 
 def _known_name(data: bytes) -> str | None:
     """Return the name of a format that people have and no decoder here reads, by its first bytes."""
-    if data[4:8] == b"ftyp":
-        brand = data[8:12]
-        return (
-            "HEIC" if brand[:3] in (b"hei", b"hev", b"mif", b"msf") else "raw of a camera" if brand == b"crx " else None
-        )
+    if data[4:12] == b"ftypcrx ":
+        return "raw of a camera"
     return next((name for start, name in _NOT_READ.items() if data.startswith(start)), None)
+
+
+def _without_exif(image: Image.Image) -> Image.Image:
+    plain = image.copy()
+    plain.info = {name: value for name, value in image.info.items() if name in ("icc_profile", "transparency")}
+    return plain
 
 
 def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_avif, read_jpeg2000
+from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_heif, read_jpeg2000
 from infinity.data.images.header_values import BrokenHeaderError, Header
+from infinity.data.images.optional_formats import JXL, is_heif, read_jxl
 from infinity.data.images.plain_headers import TIFF, read_bmp, read_tiff
 
 __all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
@@ -45,8 +46,10 @@ def read_header(data: bytes) -> Header | None:
         (b"BM", read_bmp),
         *((signature, read_tiff) for signature in TIFF),
         *((signature, read_jpeg2000) for signature in (JP2, CODESTREAM)),
+        *((signature, read_jxl) for signature in JXL),
     )
-    read = read_avif if is_avif(data) else next((read for start, read in readers if data.startswith(start)), None)
+    in_boxes = is_avif(data) or is_heif(data)
+    read = read_heif if in_boxes else next((read for start, read in readers if data.startswith(start)), None)
     try:
         return None if read is None else read(data)
     except (struct.error, IndexError) as error:

@@ -37,10 +37,14 @@ from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
 from infinity.jobs.dataset.sources import named_as_found
 from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
+from infinity.storage.inventory import UnfinishedFile, unfinished_files
 
 _MANIFEST = "manifest.parquet"
 _NAMED = ("name", "content", "pixels", "phash", "url")
 _SHORT_NAME = 5
+_SILENT_S = 600.0
+"""A draft that nobody writes to for longer was left by a writer that died."""
+
 _COPIES = "facts, quarantines and copies"
 
 
@@ -52,6 +56,7 @@ class Purged:
         deleted: Number of deleted files or folders of each kind.
         still: URIs of manifests that hold a listed picture and do not come before the new version.
         sources: URIs of the sources, which nobody touched and which may hold the pictures still.
+        writing: URIs of drafts that a writer may be at work on, and that may hold the pictures.
         readers: URIs of folders of jobs that read a deleted version: weights, samples and sheets made of the pictures.
     """
 
@@ -59,6 +64,7 @@ class Purged:
     still: tuple[str, ...]
     sources: tuple[str, ...]
     readers: tuple[str, ...] = ()
+    writing: tuple[str, ...] = ()
 
 
 def purge(child: Manifest, listed: TakedownList) -> Purged:
@@ -95,6 +101,10 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
         for uri in uris:
             storage.delete_tree(uri)
             deleted[kind] += 1
+    unfinished, writing = _unfinished(child.root)
+    for draft in unfinished:
+        draft.discard()
+        deleted["drafts"] += 1
     for manifest in reversed(holders):  # the oldest first: from the child on, the others are found again
         folder = storage.parent(manifest.uri)
         remove_content(folder)
@@ -106,7 +116,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     others = (manifest for manifest in needed if manifest.uri != child.uri)
     still = tuple(manifest.uri for manifest in others if _holds(manifest, listed))
     sources = tuple(record.source for record in child.head.sources if record.source is not None)
-    return Purged(deleted=dict(deleted), still=still, sources=sources, readers=remains.readers)
+    return Purged(deleted=dict(deleted), still=still, sources=sources, readers=remains.readers, writing=writing)
 
 
 def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) -> dict[str, int]:
@@ -301,6 +311,13 @@ def _measured(root: str, listed: TakedownList, later: _Traces) -> Iterator[str]:
             of = storage.name(storage.parent(uri))
             if uri not in last and any(stem == name and of.startswith(slices) for slices, name in names):
                 yield uri
+
+
+def _unfinished(root: str) -> tuple[list[UnfinishedFile], tuple[str, ...]]:
+    """Return drafts and uploads that nobody has written to for ``_SILENT_S``, and the URIs of the others."""
+    found = unfinished_files(root)
+    silent = [each for each in found if time.time() - each.changed > _SILENT_S]
+    return silent, tuple(each.uri for each in found if each not in silent)
 
 
 def _decisions(root: str) -> Iterator[str]:

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -190,6 +192,20 @@ def test_pages_and_stores_of_latents_go_too_and_trainings_are_named(tmp_path: Pa
     assert "3 pages, 1 stores of latents" in said
     assert f"not touched, and made from them: {out}/transformer-2 (weights, samples and sheets)" in said
     assert verify(child) == ()
+
+
+def test_drafts_of_writers_that_died_go_too_and_young_ones_are_named(tmp_path: Path) -> None:
+    child = without_it(built(tmp_path))
+    places = [tmp_path / "out" / folder for folder in ("shards", "reduced")]
+    drafts = [place / f".{name}.tar.0123abcd.part" for place in places for name in ("old", "young")]
+    for draft in drafts:
+        draft.parent.mkdir(exist_ok=True)
+        draft.write_bytes(SECRET)
+        if "old" in draft.name:
+            os.utime(draft, (time.time() - 3600, time.time() - 3600))
+    done = purge(child, TakedownList(urls=(URL,)))
+    assert [draft.exists() for draft in drafts] == [False, True] * 2
+    assert (done.deleted["drafts"], done.writing) == (2, tuple(sorted(str(each) for each in drafts[1::2])))
 
 
 def test_a_page_that_tells_of_a_dropped_picture_goes_too(tmp_path: Path) -> None:
