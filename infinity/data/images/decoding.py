@@ -193,7 +193,7 @@ def decode(
         try:
             image.load()
             _scale_clear(image, data)
-            if header.format in NAMES:  # its decoder has turned it
+            if header.format in NAMES and not getattr(image, "jpeg", False):  # its decoder has turned it
                 image = _without_exif(image)
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
@@ -211,7 +211,8 @@ def decode(
     keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
     size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
-    size = rgb.size if header.format in NAMES else size
+    if header.format in NAMES:
+        size = rgb.size
     converted = "" if profile is None else profile.name
     return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted)
 

@@ -107,7 +107,8 @@ class SourceColumns(Config):
     ) -> tuple[str, ...]:
         """Return the columns that may name a picture, the likeliest first; only ``sure`` ones beside an address."""
         names = tuple(found)
-        if (chosen := _among(names, self.picture, sure if self.urls(names) else guesses)) or self.picture is not None:
+        chosen = _among(names, self.picture, sure if self.urls(names) else guesses)
+        if chosen or self.picture is not None or _guessed(names, PICTURE_COLUMNS, False):
             return chosen
         ends = tuple(
             name for name in names if any(each.endswith(FILE_NAME_ENDINGS) for each in _spellings(name, False))

@@ -178,7 +178,10 @@ class Opening:
     def _table(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
         if is_packed_table(uri):
             with unpacked(uri) as path:
-                pieces, end, kind = self._table(path, row)
+                try:
+                    pieces, end, kind = self._table(path, row)
+                except SourceError as error:
+                    raise SourceError(str(error).replace(path, uri)) from error
                 return held(pieces, storage.parent(uri)), end, kind
         if (uri.lower().endswith(LINES) and not is_document(uri)) or self._is_lines(uri):
             return *lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "JSON lines"

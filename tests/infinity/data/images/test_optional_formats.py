@@ -98,7 +98,8 @@ def test_pictures_are_read_and_stored_as_png(format: str, mode: str) -> None:
     smooth = Image.fromarray(noise(5, 5)).resize((64, 48), Image.Resampling.BICUBIC).convert(mode)
     picture = decode(written(format, smooth), LIMIT)
     assert (picture.size, picture.extension, picture.keep_bytes) == ((64, 48), "png", False)
-    assert far(picture.image, smooth.convert("RGB")) <= (12 if format == "HEIF" else 0)
+    difference = np.abs(np.asarray(picture.image).astype(int) - np.asarray(smooth.convert("RGB")))
+    assert np.mean(difference) <= (4 if format == "HEIF" else 0)
 
 
 @pytest.mark.parametrize("format", NAMES)
@@ -113,10 +114,21 @@ def test_exif_turns_nothing_that_the_decoder_has_turned(format: str) -> None:
     assert picture.size == picture.image.size == Image.open(io.BytesIO(data)).size
 
 
-@pytest.mark.parametrize("format", NAMES)
-def test_profiles_are_followed(format: str) -> None:
+def test_exif_of_a_jpeg_within_a_jpeg_xl_counts() -> None:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(noise()).resize((64, 48)).save(buffer, "JPEG", exif=exif)
+    written("JXL", Image.new("RGB", (8, 8)))  # or the library is not there
+    packed = io.BytesIO()
+    Image.open(io.BytesIO(buffer.getvalue())).save(packed, "JXL", lossless_jpeg=True)
+    image = Image.open(io.BytesIO(packed.getvalue()))
+    picture = decode(packed.getvalue(), LIMIT)
+    assert picture.size == picture.image.size == ((48, 64) if image.jpeg else image.size)  # type: ignore[attr-defined]
+
+
+def test_profiles_of_heic_are_followed() -> None:
     smooth = Image.fromarray(noise(5, 5)).resize((64, 48), Image.Resampling.BICUBIC)
-    data = written(format, smooth, icc_profile=P3)
+    data = written("HEIF", smooth, icc_profile=P3)
     plain = Image.open(io.BytesIO(data)).convert("RGB")
     picture = decode(data, LIMIT)
     assert far(picture.image, by_littlecms(plain, P3)) <= 2

@@ -90,6 +90,13 @@ def test_a_table_that_unpacks_to_too_much_says_what_to_do(tmp_path: Path, monkey
         open_source(str(tmp_path / "t.csv.gz"))
 
 
+def test_what_is_wrong_with_a_packed_table_names_the_packed_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    for place in (tmp_path, tmp_path / "t.csv.gz"):
+        with pytest.raises(SourceError, match=f"^{tmp_path}/t.csv.gz: expected columns for a picture .*found a,b"):
+            open_source(str(place))
+
+
 def test_a_table_that_is_not_packed_in_spite_of_its_name_is_read(tmp_path: Path) -> None:
     pictures(tmp_path, NAMES)
     (tmp_path / "t.jsonl.gz").write_text(lines(rows_of()))
