@@ -186,7 +186,7 @@ def test_profiles_in_containers_whose_profiles_pillow_leaves_alone_are_followed(
     assert far(picture.image, plain) > 10
     assert (picture.converted_from, picture.keep_bytes) == ("wide", False)
     assert decode(write(noise(), SRGB_PROFILE), LIMIT).converted_from == ""
-    for broken in (b"", b"x" * 200, PROFILES[name][:100]):
+    for broken in (bytes(8), b"x" * 200, PROFILES[name][:100]):
         assert far(decode(write(noise(), broken), LIMIT).image, plain) == 0
 
 
@@ -274,7 +274,7 @@ def test_transparent_levels_of_deep_grey_become_white(profile: bytes) -> None:
         (encoded(noise(), "WEBP"), True),
         (with_chunks(noise(), gAMA=gama(1.0)), False),
         (encoded(noise(), "JPEG", icc_profile=P3), False),
-        (encoded(noise(), "JPEG", exif=Image.Exif()), True),
+        (encoded(noise(), "JPEG", exif=Image.Exif()), False),
         (encoded(noise(), "WEBP", icc_profile=P3), False),
         (encoded(noise(), "BMP"), False),
         (encoded(noise(), "AVIF"), False),
