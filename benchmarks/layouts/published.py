@@ -102,8 +102,16 @@ def _cached(folder: Path) -> None:
         writer.write_table(numbers)
 
 
+def _parts(folder: Path) -> None:
+    """Write DiffusionDB's pictures in parts, and its one table."""
+    pictures(folder, [f"images/part-00000{i}/{i}.png" for i in range(3)])
+    columns = {"image_name": list(NAMES), "prompt": list(TEXTS), "part_id": [0, 1, 2], "seed": [1] * 3}
+    parquet(columns, "metadata.parquet")(folder)
+
+
 def _database(folder: Path) -> None:
-    """Write a database of SQLite."""
+    """Write a database of SQLite beside pictures."""
+    pictures(folder, NAMES)
     with sqlite3.connect(folder / "tags.sqlite") as base:
         base.execute("create table pictures (file_name text, caption text)")
     base.close()
@@ -183,10 +191,7 @@ PUBLISHED: tuple[Layout, ...] = (
         [f"images/{name}" for name in NAMES])),
     Layout("JourneyDB", files_beside({"data/train/train_anno.jsonl": _JOURNEY},
                                      [f"data/train/imgs/00{i}/{i}.png" for i in range(3)])),
-    Layout("DiffusionDB: one table for all parts", lambda folder: (
-        pictures(folder, [f"images/part-00000{i}/{i}.png" for i in range(3)]),
-        parquet({"image_name": list(NAMES), "prompt": list(TEXTS), "part_id": [0, 1, 2], "seed": [1] * 3},
-                "metadata.parquet")(folder))[1]),
+    Layout("DiffusionDB: one table for all parts", _parts),
     Layout("CelebA-HQ: a folder of texts with several lines", files_beside(
         _TEN, [f"CelebA-HQ-img/{i}.jpg" for i in range(3)])),
     Layout("InstructPix2Pix: two pictures in a row", files_beside({"metadata.jsonl": _EDITS}),
@@ -203,8 +208,7 @@ PUBLISHED: tuple[Layout, ...] = (
     Layout("hub: Parquet of classes", _labelled, refused="name the columns"),
     Layout("hub: Parquet of classes, the column named", _labelled, columns=SourceColumns(caption="label")),
     Layout("hub: a cache of row numbers", _cached, rows=6),
-    Layout("SQLite beside pictures", lambda folder: (files_beside({})(folder), _database(folder))[1], rows=4,
-           refused="save its table as CSV"),
+    Layout("SQLite beside pictures", _database, rows=4, refused="save its table as CSV"),
     Layout("webdataset in folders with dots and capitals", members_of(_FOLDERS)),
     Layout("webdataset with masks of the same name", members_of(_WITH_MASKS)),
     Layout("webdataset with keys as members", members_of(_KEYS)),

@@ -148,7 +148,7 @@ def _by_tags(image: Image.Image) -> StatedColours | None:
     except (TypeError, ValueError, ZeroDivisionError, IndexError):
         return None
     pairs = tuple((each[i], each[i + 1]) for each in (white, points) for i in range(0, len(each), 2))
-    is_gamma = gamma is not None and abs(2.2 / gamma - 1) > _NEAR
+    is_gamma = gamma is not None and gamma > 0 and abs(2.2 / gamma - 1) > _NEAR
     return StatedColours("tags of TIFF", _named(pairs), min(max(gamma or 1.0, 0.1), 10.0) if is_gamma else None)
 
 

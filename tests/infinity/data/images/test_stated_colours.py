@@ -224,6 +224,14 @@ def test_tags_of_tiff_are_followed(gamma: float | None) -> None:
     assert picture.converted_from == "tags of TIFF"
 
 
+@pytest.mark.parametrize("curve", [(65535,) * 256, (0,) * 256, (0, 65535)])
+def test_curves_of_tiff_that_make_no_sense_leave_that_of_srgb(curve: tuple[int, ...]) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[319] = tuple(rational(value) for point in SRGB for value in point)
+    tags[301] = curve
+    assert far(decode(encoded(noise(), "TIFF", tiffinfo=tags), LIMIT).image, noise()) == 0
+
+
 def rational(value: float) -> TiffImagePlugin.IFDRational:
     return TiffImagePlugin.IFDRational(round(value * 10000), 10000)
 
