@@ -118,7 +118,7 @@ def _unpack(kind: str, reader: RangeReader, file: BinaryIO, limit: int) -> Excep
 def _stream(kind: str, reader: RangeReader) -> io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
     source = io.BufferedReader(reader, _CHUNK_BYTES)
     if not kind:
-        return source
+        return cast(io.BufferedReader, source)
     if kind == "gzip":
         return gzip.GzipFile(fileobj=source)
     if kind == "bzip2":
