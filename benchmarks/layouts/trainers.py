@@ -27,7 +27,7 @@ def zstd(data: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(data)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _packed(name: str, text: str, pack: Callable[[bytes], bytes]) -> Callable[[Path], None]:
