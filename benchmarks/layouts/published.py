@@ -46,7 +46,8 @@ def _downloaded(
     return make
 
 
-_SIX: dict[str, Sequence[Any]] = {"uid": [f"{i:032x}" for i in range(6)], "url": [*_ADDRESSES, *(f"{a}?" for a in _ADDRESSES)],
+_SIX: dict[str, Sequence[Any]] = {"uid": [f"{i:032x}" for i in range(6)], 
+    "url": [*_ADDRESSES, *(f"{a}?" for a in _ADDRESSES)],
         "text": [*TEXTS, *TEXTS]}  # fmt: skip
 _DATACOMP: dict[str, Sequence[Any]] = {
     **_SIX,
@@ -54,7 +55,8 @@ _DATACOMP: dict[str, Sequence[Any]] = {
     "face_bboxes": [[]] * 6,
     "sha256": ["0" * 64] * 6,
 }
-_LAION: dict[str, Sequence[Any]] = {"SAMPLE_ID": [1, 2, 3], "URL": _ADDRESSES, "TEXT": TEXTS, "HEIGHT": [9] * 3, "LICENSE": ["?"] * 3,
+_LAION: dict[str, Sequence[Any]] = {
+    "SAMPLE_ID": [1, 2, 3], "URL": _ADDRESSES, "TEXT": TEXTS, "HEIGHT": [9] * 3, "LICENSE": ["?"] * 3,
           "NSFW": ["UNLIKELY"] * 3, "similarity": [0.3] * 3}  # fmt: skip
 _COYO = {
     "id": [1, 2, 3],
