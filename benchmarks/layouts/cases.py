@@ -271,7 +271,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("names that lead out", links_out, rows=4, kept=2, captions=2),
     Layout("AVIF, BMP, TIFF, JPEG 2000", formats("avif", "bmp", "tif", "jp2"), rows=4, kept=4, captions=4),
     Layout("several forms in one folder", many_forms, rows=10, kept=8, captions=8),
-    Layout("a compressed table", packed_table, rows=4, refused="packed files"),
+    Layout("a compressed table", packed_table),
     Layout("a hidden picture", hidden, rows=4),
     Layout("an empty folder", lambda f: None, rows=0, refused="found no files"),
 )

@@ -12,7 +12,9 @@ from PIL import Image
 from benchmarks.layouts.cases import LAYOUTS, Layout
 from benchmarks.layouts.odd import ODD, files_beside, members_of
 from benchmarks.layouts.packed import PACKED
+from benchmarks.layouts.published import PUBLISHED
 from benchmarks.layouts.tools import TOOLS
+from benchmarks.layouts.trainers import TRAINERS
 from benchmarks.layouts.writers import NAMES, TEXTS, parquet, picture, pictures
 
 _BOXES = {f"{i}.txt": f"{i} 0.5 0.5 0.1 0.2\n1 0.25 0.75 1 0.2\n" for i in range(3)}
@@ -85,4 +87,4 @@ LABELLED: tuple[Layout, ...] = (
     Layout("parts of a .zip", files_beside({"x.z01": b"", "x.zip.001": b""}, ()), refused="must be unpacked first"),
 )  # fmt: skip
 
-ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS
+ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS + PUBLISHED + TRAINERS

@@ -199,6 +199,10 @@ def _tell(done: Purged) -> None:
     out.say(f"deleted: {told}")
     for uri in done.still:
         out.say(f"still held by {uri}, which does not come before it")
+    for uri in done.writing:
+        out.say(f"not touched, since a writer may be at work on it, and may hold them: {uri}; purge again later")
+    for uri in done.readers:
+        out.say(f"not touched, and made from them: {uri} (weights, samples and sheets)")
     for uri in done.sources:
         out.say(f"not touched, and may hold them: the source {uri}")
 

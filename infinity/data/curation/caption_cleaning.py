@@ -1,7 +1,8 @@
 """Captions as people have them: invisible marks that are removed and counted, and texts that describe nothing.
 
-Byte order marks, zero-width characters and control characters are left over from files and web pages. NUL and halves of
-surrogate pairs are not repaired: such a text was damaged, and nobody knows how much.
+Byte order marks, zero-width characters, marks of direction, fillers, tags and control characters are left over from
+files and web pages. NUL and halves of surrogate pairs are not repaired: such a text was damaged, and nobody knows how
+much.
 """
 
 from __future__ import annotations
@@ -14,15 +15,23 @@ import pyarrow.compute as pc
 
 from infinity.data.curation.filters import Nonsense, clean_caption
 
-_INVISIBLE = re.compile("[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]")
+_TAGS = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"  # behind a black flag, they name a country
+_INVISIBLE = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufeff\uffa0\ufff9-\ufffc]|"
+    + _TAGS
+)
 _CONTROL = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _MARKS = {"invisible_marks": _INVISIBLE, "control_characters": _CONTROL}
-_EITHER = r"[\x{ad}\x{180e}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{fff9}-\x{fffb}]"
+_EITHER = r"[\x{ad}\x{61c}\x{180e}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{3164}\x{feff}]"
+_EITHER += r"|[\x{ffa0}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}]"
 _EITHER += r"|[\x01-\x08\x0e-\x1f\x7f-\x84\x{86}-\x{9f}]"
 _COLUMNS = ("caption", "caption_long", "caption_short")
 
 _WORDS = r"nan|null|none|n/a|na|nil|undefined|unknown|untitled|image|picture|photo|img|caption|alt|text|todo|tbd"
-_PLACEHOLDER = re.compile(rf"{_WORDS}|\[?(?:removed|deleted|no caption|no title)\]?|[-_.,:;?!*#~=+/\\|…–—]+")
+_BLANKS = rf"[\[({{<%$]+\|?\s*(?:{_WORDS}|name|filewords|title|prompt|subject|endoftext|description)\s*\|?[\])}}>%]*"
+_PLACEHOLDER = re.compile(
+    rf"{_WORDS}|{_BLANKS}|lorem ipsum\b.*|\[?(?:removed|deleted|no caption|no title)\]?|[-_.,:;?!*#~=+/\\|…–—]+"
+)
 _PICTURE = r"\S+\.(?:jpe?g|jfif|png|gif|webp|bmp|tiff?|svg|hei[cf]|avif|psd|raw|cr2|nef)"
 _CAMERA = r"(?:img|dsc[nf]?|pxl|mvimg|screenshot)[-_ ]?\d[\w-]*"
 _FILE_NAME = re.compile(f"{_PICTURE}|{_CAMERA}", re.IGNORECASE)

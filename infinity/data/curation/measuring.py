@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infinity import storage
 from infinity.data.curation import facts as facts_files
-from infinity.data.curation.facts import SMALL_FACTS, measure_slice
+from infinity.data.curation.facts import FACTS, SMALL_FACTS, FactsError, measure_slice
 from infinity.data.curation.storing import REDUCED, ReducedWriter, StoringConfig, load_reduced, reduce_slice
 from infinity.data.sources import quarantine as quarantine_files
 from infinity.data.sources.opening import Slice
 from infinity.data.tables import table_of
+
+_ASKED = ["row", "pixels", "caption", "caption_long", "caption_short"]
+"""What the answers of networks follow from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +30,8 @@ class MeasuringCall:
         quarantine: URI of what cannot be used of it.
         reduced: URI of the places of its reduced pictures.
         storing: Settings by which pictures are reduced.
+        earlier: URI of the facts that an earlier reading left of the slice; empty for none.
+        answers: URIs of what networks said of that slice, and where the same goes if nothing in it has changed.
     """
 
     piece: Slice
@@ -33,6 +40,8 @@ class MeasuringCall:
     quarantine: str
     reduced: str
     storing: StoringConfig
+    earlier: str = ""
+    answers: tuple[tuple[str, str], ...] = ()
 
 
 def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
@@ -66,7 +75,11 @@ def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
     reduced = table_of([], REDUCED)
     if call.storing.side_px is None:
-        measured = measure_slice(call.piece, call.max_pixels)
+        earlier = _earlier(call)
+        known = {row["row"]: row for row in earlier.to_pylist()}
+        measured = measure_slice(call.piece, call.max_pixels, earlier=known)
+        if _says_the_same(measured.facts, earlier):
+            _take_over(call.answers)
     else:
         with ReducedWriter(call.reduced, call.storing) as writer:
             measured = measure_slice(call.piece, call.max_pixels, writer)
@@ -78,3 +91,29 @@ def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     except storage.FileAlreadyThereError:
         return facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS), reduced
     return measured.facts.select(SMALL_FACTS), reduced
+
+
+def _earlier(call: MeasuringCall) -> pa.Table:
+    """Return the facts that an earlier reading left of a slice; none where there are none."""
+    try:
+        return (
+            facts_files.from_bytes(storage.read_bytes(call.earlier), call.earlier)
+            if call.earlier
+            else FACTS.empty_table()
+        )
+    except (storage.FileMissingError, FactsError):
+        return FACTS.empty_table()
+
+
+def _says_the_same(facts: pa.Table, earlier: pa.Table) -> bool:
+    """Return whether networks would be asked about the same pictures and captions."""
+    asked = [each.filter(pc.is_null(each["problem"])).select(_ASKED) for each in (facts, earlier)]
+    return bool(asked[0].equals(asked[1]))
+
+
+def _take_over(answers: Sequence[tuple[str, str]]) -> None:
+    for old, new in answers:
+        try:
+            storage.write_bytes(new, storage.read_bytes(old), if_absent=True)
+        except (storage.FileMissingError, storage.FileAlreadyThereError):
+            continue  # never asked, or taken over by another job meanwhile

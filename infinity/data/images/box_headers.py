@@ -1,4 +1,4 @@
-"""Headers of pictures in boxes: AVIF (ISO 23008-12 and 14496-12) and JPEG 2000 (ISO 15444-1)."""
+"""Headers of pictures in boxes: AVIF and HEIC (ISO 23008-12 and 14496-12) and JPEG 2000 (ISO 15444-1)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ _OUTERMOST = frozenset(
     b"ftyp meta mdat moov free skip uuid moof mfra sidx styp pdin jp2h jp2c jp2i uinf asoc rreq".split()
 )
 _OUTERMOST |= {b"jP  ", b"xml "}
+_HOLDS_PROFILE = (2, 3)
+"""Methods of a JPEG 2000 colour box that holds an ICC profile."""
+
 _MAX_DEPTH = 8
 _MAX_BOXES = 4096
 
@@ -29,7 +32,7 @@ def is_avif(data: bytes) -> bool:
     return any(brand in _AVIF for brand in brands)
 
 
-def read_avif(data: bytes) -> Header:
+def read_heif(data: bytes) -> Header:
     """Return the header; width and height are the largest of all pictures in the file: tiles, alpha plane and whole."""
     width = height = frames = metadata = end = 0
     codes: tuple[int, int] | None = None
@@ -49,7 +52,7 @@ def read_avif(data: bytes) -> Header:
     if not width or not height:
         raise BrokenHeaderError("no size before the data ends")
     return Header(
-        format="AVIF",
+        format="AVIF" if is_avif(data) else "HEIF",
         width_px=width,
         height_px=height,
         num_frames=max(1, frames),
@@ -62,7 +65,7 @@ def read_avif(data: bytes) -> Header:
 
 def read_jpeg2000(data: bytes) -> Header:
     """Read the header of a codestream, or of the first codestream in boxes."""
-    metadata, start, end = 0, 0, len(data)
+    metadata, start, end, profile = 0, 0, len(data), b""
     if data.startswith(JP2):
         start, end = -1, 0
         for kind, begin, stop, depth in _boxes(data, 0, len(data)):
@@ -72,6 +75,8 @@ def read_jpeg2000(data: bytes) -> Header:
                 start = begin
             elif kind in (b"xml ", b"uuid", b"colr"):
                 metadata += stop - begin
+                if kind == b"colr" and not profile and data[begin] in _HOLDS_PROFILE:
+                    profile = data[begin + 3 : stop]
         if start < 0:
             raise BrokenHeaderError("no picture before the data ends")
     if data[start : start + 4] != CODESTREAM:
@@ -88,6 +93,7 @@ def read_jpeg2000(data: bytes) -> Header:
         metadata_bytes=metadata,
         buffer_bytes_per_px=8 * components,  # four bytes each, before and after the wavelets
         end=end,
+        profile=profile,
     )
 
 

@@ -8,14 +8,14 @@ less than anybody sees changes nothing, and the picture's bytes can stay as they
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from infinity.data.images.stated_colours import stated_colours
+from infinity.data.images.stated_colours import are_known, stated_colours
 
 MAX_DIFFERENCE = 2
 """Levels by which a profile may differ from sRGB and still be taken for it."""
@@ -28,11 +28,12 @@ _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A colour profile that is not sRGB: its name, the mode of its pixels, and how they become sRGB."""
+    """A colour profile: its name, the mode of its pixels, how they become sRGB, and whether they are that already."""
 
     name: str
     mode: str
     transform: Any
+    is_srgb: bool = False
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
         """Return the picture in sRGB; transparency stays."""
@@ -46,28 +47,39 @@ class Profile:
         return converted
 
     def _from_deep_grey(self, image: Image.Image) -> Image.Image:
-        """Return grey of 16 bits in sRGB: colours of 256 levels, and of those between them by interpolation."""
+        """Return grey of 16 bits in sRGB: colours of 256 levels, interpolated between them; what is clear is white."""
         levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None]).convert(self.mode)
         curves = np.asarray(ImageCms.applyTransform(levels, self.transform))[0].astype(np.float32)
         pixels = np.empty((image.height, image.width, 3), np.uint8)
+        clear = image.info.get("transparency")
         for place, row in zip(pixels, np.asarray(image), strict=True):
             for channel in range(3):
                 place[:, channel] = np.rint(np.interp(row / 257, np.arange(256), curves[:, channel]))
+            if clear is not None:
+                place[row == clear] = 255
         return Image.fromarray(pixels)
 
 
-def profile_of(image: Image.Image, codes: tuple[int, int] | None = None) -> Profile | None:
-    """Return what makes sRGB of a loaded picture; None if it is sRGB, has no profile, or one that is of other pixels.
+def profile_of(image: Image.Image, codes: tuple[int, int] | None = None, embedded: bytes = b"") -> Profile | None:
+    """Return what makes sRGB of a loaded picture; None if it is sRGB or says nothing that can be followed.
+
+    A profile that is broken, or one of other pixels, leaves the word to what is stated without a profile.
 
     Args:
         image: The picture.
-        codes: Colour primaries and transfer function (H.273) that its container names; a profile counts more.
+        codes: Colour primaries and transfer function (H.273) that its container names; a profile counts more, except in
+            PNG, whose specification has it the other way round.
+        embedded: Profile in its container that Pillow does not read.
     """
-    data, name = image.info.get("icc_profile"), ""
-    if (not isinstance(data, bytes) or not data) and (stated := stated_colours(image, codes)) is not None:
-        data, name = stated.profile, stated.name
-    found = _usable(_parsed(data, name), image) if isinstance(data, bytes) and data else None
-    return _lab() if found is None and image.mode == "LAB" else found
+    found: Profile | None = None
+    data = image.info.get("icc_profile") or embedded
+    if isinstance(data, bytes) and data and not (image.format == "PNG" and are_known(codes)):
+        found = _usable(_parsed(data), image)
+    if found is None and (stated := stated_colours(image, codes)) is not None:
+        found = _usable(_parsed(stated.profile, stated.name), image)
+    if found is None and image.mode == "LAB":
+        return _lab()
+    return None if found is None or found.is_srgb else found
 
 
 def _usable(profile: Profile | None, image: Image.Image) -> Profile | None:
@@ -98,7 +110,7 @@ def _parsed(data: bytes, name: str = "") -> Profile | None:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):  # a profile may be anything
         return None
     found = Profile(name, mode, transform)
-    return None if _is_srgb(found) else found
+    return replace(found, is_srgb=_is_srgb(found))
 
 
 @lru_cache(maxsize=1)

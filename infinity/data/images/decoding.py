@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
+from infinity.data.images.optional_formats import NAMES, can_read
 from infinity.data.images.stated_colours import HDR
 
 UnreadableReason = Literal[
@@ -58,10 +59,21 @@ UnreadableReason = Literal[
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
-"""Formats that are read, and their file endings."""
+"""Formats that are always read, and their file endings; see ``optional_formats`` for others."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
 _OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_NOT_READ = {
+    b"II\xbc\x01": "JPEG XR",
+    b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"DDS ": "DDS",
+    b"qoif": "QOI",
+    b"<svg": "SVG",
+    b"FUJIFILMCCD-RAW": "raw of a camera",
+}
+"""Starts of formats that no decoder here reads, and their names."""
+
 _SNIFF_BYTES = 2**16
 _STRIP_PIXELS = 2**17  # what the processor's caches hold
 
@@ -188,10 +200,13 @@ def decode(
             drafted = image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
             image.load()
+            _scale_clear(image, data)
+            if header.format in NAMES and not getattr(image, "jpeg", False):  # its decoder has turned it
+                image = _without_exif(image)
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
-            profile = profile_of(image, header.codes)
+            profile = profile_of(image, header.codes, header.profile)
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
                 image = _with_exif(profile.to_srgb(image), image)
@@ -205,6 +220,8 @@ def decode(
     keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
     size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
+    if header.format in NAMES:
+        size = rgb.size
     converted = "" if profile is None else profile.name
     return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted, box=box)
 
@@ -223,6 +240,12 @@ def check_header(data: bytes, max_pixels: int) -> Header:
         raise UnreadableError("truncated", f"begins as a picture, but {error}") from error
     if header is None:
         raise _unidentified(data)
+    if header.format in NAMES and not can_read(header.format):
+        kind = NAMES[header.format]
+        raise UnreadableError(
+            "format",
+            f"{kind} needs a library that is not installed (pip install 'infinity-t2i[formats]'); or save it as PNG",
+        )
     if header.width_px * header.height_px > max_pixels:
         raise UnreadableError(
             "too_many_pixels", f"{header.width_px} x {header.height_px} pixels, more than {max_pixels:,}"
@@ -310,15 +333,28 @@ def _unidentified(data: bytes) -> UnreadableError:
         return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
     if is_lfs_pointer(data):
         return UnreadableError("not_a_picture", LFS_POINTER)
-    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif"):
-        return UnreadableError("format", f"HEIC is not one of {', '.join(FORMATS)}")
+    if (name := _known_name(data)) is not None:
+        return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}; save it as PNG or JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             name = str(Image.open(io.BytesIO(data[:_SNIFF_BYTES]), formats=_OTHERS).format)
     except Exception:  # no decoder knows it
         return UnreadableError("not_a_picture", f"begins with {data[:16]!r}")
-    return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}")
+    return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}; save it as PNG or JPEG")
+
+
+def _known_name(data: bytes) -> str | None:
+    """Return the name of a format that people have and no decoder here reads, by its first bytes."""
+    if data[4:12] == b"ftypcrx ":
+        return "raw of a camera"
+    return next((name for start, name in _NOT_READ.items() if data.startswith(start)), None)
+
+
+def _without_exif(image: Image.Image) -> Image.Image:
+    plain = image.copy()
+    plain.info = {name: value for name, value in image.info.items() if name in ("icc_profile", "transparency")}
+    return plain
 
 
 def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
@@ -351,6 +387,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _scale_clear(image: Image.Image, data: bytes) -> None:
+    """Give the transparent grey of a PNG of 1, 2 or 4 bits the level that Pillow gave to its pixels."""
+    clear = image.info.get("transparency")
+    if image.format == "PNG" and image.mode in ("1", "L") and isinstance(clear, int) and data[24] < 8:
+        image.info["transparency"] = clear * 255 // (2 ** data[24] - 1)
+
+
 def _white(image: Image.Image) -> float:
     """Return the value that is white: 65,535, or in floating point 1 where no value is larger, else 255."""
     if image.mode != "F":
@@ -361,6 +404,8 @@ def _white(image: Image.Image) -> float:
 
 def _from_deep_grey(image: Image.Image, white: float) -> Image.Image:
     values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=white, neginf=0.0) * (255 / white)
+    if (clear := image.info.get("transparency")) is not None:
+        values[np.asarray(image) == clear] = 255
     return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
 
 

@@ -22,6 +22,7 @@ class Header:
         buffer_bytes_per_px: Memory of the decoder besides the picture itself, in bytes per pixel.
         end: Offset behind the picture; what follows belongs to no decoder.
         codes: Colour primaries and transfer function as in ITU-T H.273; None where the container does not name them.
+        profile: Colour profile of a container whose profiles Pillow does not read; empty where there is none.
     """
 
     format: str
@@ -32,3 +33,4 @@ class Header:
     buffer_bytes_per_px: float
     end: int
     codes: tuple[int, int] | None = None
+    profile: bytes = b""

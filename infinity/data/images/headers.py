@@ -12,8 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_avif, read_jpeg2000
+from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_heif, read_jpeg2000
 from infinity.data.images.header_values import BrokenHeaderError, Header
+from infinity.data.images.optional_formats import JXL, is_heif, read_jxl
 from infinity.data.images.plain_headers import TIFF, read_bmp, read_tiff
 
 __all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
@@ -21,6 +22,7 @@ __all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"sPLT", b"hIST")
 _WEBP_METADATA = (b"ICCP", b"EXIF", b"XMP ")
+_GIF_PROFILE = b"\xff\x0bICCRGBG1012"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _STANDALONE = (0x00, 0x01, *range(0xD0, 0xD8))
@@ -44,8 +46,10 @@ def read_header(data: bytes) -> Header | None:
         (b"BM", read_bmp),
         *((signature, read_tiff) for signature in TIFF),
         *((signature, read_jpeg2000) for signature in (JP2, CODESTREAM)),
+        *((signature, read_jxl) for signature in JXL),
     )
-    read = read_avif if is_avif(data) else next((read for start, read in readers if data.startswith(start)), None)
+    in_boxes = is_avif(data) or is_heif(data)
+    read = read_heif if in_boxes else next((read for start, read in readers if data.startswith(start)), None)
     try:
         return None if read is None else read(data)
     except (struct.error, IndexError) as error:
@@ -157,6 +161,7 @@ def _gif(data: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     frames = metadata = 0
+    profile = b""
     while at < len(data):
         kind = data[at]
         if kind == 0x2C and at + 10 <= len(data):
@@ -168,6 +173,8 @@ def _gif(data: bytes) -> Header:
         elif kind == 0x21:
             end = _behind_blocks(data, at + 2)
             metadata += end - at
+            if data[at + 1 : at + 14] == _GIF_PROFILE and not profile:
+                profile = _blocks(data, at + 14)
             at = end
         else:
             at += kind == 0x3B
@@ -180,7 +187,16 @@ def _gif(data: bytes) -> Header:
         metadata_bytes=metadata,
         buffer_bytes_per_px=1,
         end=min(at, len(data)),
+        profile=profile,
     )
+
+
+def _blocks(data: bytes, at: int) -> bytes:
+    parts: list[bytes] = []
+    while at < len(data) and data[at]:
+        parts.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+    return b"".join(parts)
 
 
 def _behind_blocks(data: bytes, at: int) -> int:

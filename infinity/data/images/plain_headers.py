@@ -11,6 +11,9 @@ from infinity.data.images.header_values import BrokenHeaderError, Header
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How TIFF begins; with a plus sign in BigTIFF, whose places have 8 bytes."""
 
+_EMBEDDED = b"DEBM"
+"""Kind of colours of a BMP that holds an ICC profile."""
+
 _BIT_FIELDS = (0, 3, 6)  # kinds of BMP whose rows are not packed
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 273, 277, 279
@@ -33,14 +36,20 @@ def read_bmp(data: bytes) -> Header:
     if width <= 0 or height <= 0:
         raise BrokenHeaderError(f"a size of {width} x {height}")
     pixels = offset + (width * bits + 31) // 32 * 4 * height
+    end, profile = pixels if packing in _BIT_FIELDS else len(data), b""
+    if size >= 124 and data[70:74] == _EMBEDDED:
+        place, length = struct.unpack_from("<II", data, 126)
+        profile = data[14 + place : 14 + place + length]
+        end = max(end, 14 + place + length)
     return Header(
         format="BMP",
         width_px=width,
         height_px=height,
         num_frames=1,
-        metadata_bytes=0,
+        metadata_bytes=len(profile),
         buffer_bytes_per_px=1,
-        end=min(len(data), pixels) if packing in _BIT_FIELDS else len(data),
+        end=min(len(data), end),
+        profile=profile,
     )
 
 

@@ -1,4 +1,4 @@
-"""Colours that a picture states without a profile: gAMA and cHRM of PNG, codes of PNG and AVIF, Adobe RGB of cameras.
+"""Colours that a picture states without a profile: chunks of PNG, tags of TIFF, codes of AVIF, Adobe RGB of cameras.
 
 What they state is written as a profile, so that it is followed like an embedded one.
 
@@ -7,6 +7,7 @@ Sources: W3C PNG (third edition) 11.3.2, ITU-T H.273 (tables 2 and 3), DCF 2.0 (
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ _PRIMARIES = {
     11: ((0.314, 0.351), *_P3),
     12: (_D65, *_P3),
 }
+_UNSPECIFIED = 2
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 _LIKE_SRGB = (1, 2, 6, 13, 14, 15)
 """Transfer functions of sRGB and of video, which browsers show like sRGB, and the unspecified one."""
@@ -43,6 +45,9 @@ _LIKE_SRGB = (1, 2, 6, 13, 14, 15)
 _NEAR = 0.05
 """Share by which gAMA may differ from 1 / 2.2 and still mean the curve of sRGB, as in libpng."""
 
+_PLAIN = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
+_STATING = (b"gAMA", b"cHRM", b"cICP", b"iCCP", b"eXIf", b"tRNS", b"ICC_PROFILE", b"Exif", b"ICCP", b"EXIF")
+_WHITE, _CURVE, _CHROMATICITIES = 318, 301, 319
 _EXIF, _INTEROPERABILITY, _COLOR_SPACE = 0x8769, 0xA005, 0xA001
 
 
@@ -68,20 +73,39 @@ class StatedColours:
             return b""
 
 
+def reads_alike(data: bytes) -> bool:
+    """Return whether a file is a JPEG, PNG or WebP without anything that colours, transparency or EXIF follow from.
+
+    How these are read was never changed.
+
+    Example:
+        >>> reads_alike(b"\xff\xd8\xff\xdb..."), reads_alike(b"\x89PNG\r\n....gAMA"), reads_alike(b"BM")
+        (True, False, False)
+    """
+    return data.startswith(_PLAIN) and not any(mark in data for mark in _STATING)
+
+
 def stated_colours(image: Image.Image, codes: tuple[int, int] | None) -> StatedColours | None:
     """Return the colours that a loaded picture states without a profile; None where it states none, or sRGB.
 
     Args:
         codes: Primaries and transfer function as in H.273, if the container names them.
     """
-    found: StatedColours | None = None
-    if codes is not None:
-        found = _by_codes(*codes)
-    elif image.format == "PNG":
+    found = None if codes is None else _by_codes(*codes)
+    if found is None and image.format == "PNG":
         found = _by_chunks(image)
-    elif _is_adobe(image):
+    elif found is None and image.format == "TIFF":
+        found = _by_tags(image)
+    if found is None and codes is None and image.format != "PNG" and _is_adobe(image):
         found = StatedColours("Adobe RGB of a camera", _ADOBE, 563 / 256)
     return None if found is None or (found.points, found.gamma) == (_SRGB, None) else found
+
+
+def are_known(codes: tuple[int, int] | None) -> bool:
+    """Return whether codes of H.273 name primaries and a transfer function that can be followed."""
+    if codes is None or codes[0] == _UNSPECIFIED:
+        return False
+    return codes[0] in _PRIMARIES and (codes[1] in _LIKE_SRGB or codes[1] in _GAMMAS)
 
 
 def _by_codes(primaries: int, transfer: int) -> StatedColours | None:
@@ -97,14 +121,33 @@ def _by_chunks(image: Image.Image) -> StatedColours | None:
     if "srgb" in image.info or (gamma is None and points is None):
         return None
     exponent = None if not gamma or abs(2.2 * gamma - 1) <= _NEAR else min(max(1 / gamma, 0.1), 10.0)
-    where = _SRGB
-    if points is not None and len(points) == 8:
-        given = tuple((points[i], points[i + 1]) for i in range(0, 8, 2))
-        if any(
-            abs(a - b) > 0.002 for one, other in zip(given, _SRGB, strict=True) for a, b in zip(one, other, strict=True)
-        ):
-            where = given  # type: ignore[assignment]
-    return StatedColours("gAMA and cHRM", where, exponent)
+    given = tuple((points[i], points[i + 1]) for i in range(0, 8, 2)) if points and len(points) == 8 else _SRGB
+    return StatedColours("gAMA and cHRM", _named(given), exponent)
+
+
+def _named(given: tuple[Point, ...]) -> tuple[Point, Point, Point, Point]:
+    """Return white, red, green and blue; those of sRGB for what is rounded from them."""
+    pairs = zip(given, _SRGB, strict=True)
+    is_srgb = all(abs(a - b) <= 0.002 for one, other in pairs for a, b in zip(one, other, strict=True))
+    return _SRGB if is_srgb else (given[0], given[1], given[2], given[3])
+
+
+def _by_tags(image: Image.Image) -> StatedColours | None:
+    """Return what the tags of a TIFF say: chromaticities, and a curve as a table, whose middle tells its exponent."""
+    tags = getattr(image, "tag_v2", {})
+    try:
+        points = [float(value) for value in tags.get(_CHROMATICITIES, ())]
+        white = [float(value) for value in tags.get(_WHITE, _D65)]
+        curve = tags.get(_CURVE, ())
+        middle = (len(curve) // (3 if len(curve) % 3 == 0 else 1)) // 2
+        gamma = math.log(curve[middle] / 65535) / math.log(middle / (2 * middle - 1)) if middle else None
+        if len(points) != 6 or len(white) != 2 or not all(map(math.isfinite, (*points, *white))):
+            return None
+    except (TypeError, ValueError, ZeroDivisionError, IndexError):
+        return None
+    pairs = tuple((each[i], each[i + 1]) for each in (white, points) for i in range(0, len(each), 2))
+    is_gamma = gamma is not None and gamma > 0 and abs(2.2 / gamma - 1) > _NEAR
+    return StatedColours("tags of TIFF", _named(pairs), min(max(gamma or 1.0, 0.1), 10.0) if is_gamma else None)
 
 
 def _is_adobe(image: Image.Image) -> bool:

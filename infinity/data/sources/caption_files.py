@@ -1,12 +1,14 @@
 """Captions in files beside pictures: ``cat.txt`` for ``cat.png``, as tools for finetuning lay them out.
 
 A picture takes what a table says of it; where that says nothing, the files of its own name: ``.txt``, ``.text`` and
-``.caption`` hold a caption, ``.json`` the columns of a row. What they say is put together as in a shard.
+``.caption`` hold a caption, ``.json`` the columns of a row. Rarer endings, such as ``.tags``, count where those say
+nothing. What they say is put together as in a shard.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,18 +16,23 @@ from typing import Any
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.encodings import decoded
+from infinity.data.sources.encodings import decoded, not_utf8
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.file_names import folded, is_picture
 from infinity.data.sources.label_files import labels_in_object, labels_in_text
 from infinity.data.sources.samples import CaptionChoice, Record
 
 TEXT_ENDINGS = ("txt", "text", "caption")
-ENDINGS = (*TEXT_ENDINGS, "json")
+RARE_ENDINGS = ("cap", "captions", "prompt", "tags")
+"""Endings of texts that are captions of pictures without any other."""
+
+ENDINGS = (*TEXT_ENDINGS, "json", *RARE_ENDINGS)
 MAX_TEXT_BYTES = 2**20
 
-FOLDERS = ("captions", "caption", "texts", "text", "txt", "prompts", "descriptions")
-"""Folders of caption files that lie beside the folder of the pictures, or in it."""
+FOLDERS = frozenset(("captions", "caption", "texts", "text", "txt", "prompts", "descriptions"))
+"""Words in the names of folders of caption files (``celeba-caption``), beside the folder of the pictures or in it."""
+
+_NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
 def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dict[str, Any]:
@@ -39,6 +46,7 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
     """
     fields: dict[str, Any] = {}
     texts: list[str] = []
+    rare: list[str] = []
     labels = ""
     for name, data in parts:
         if ending_of(name) == "json":
@@ -48,10 +56,12 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
         elif kind := labels_in_text(text := text_of(name, data)):
             pass
         else:
-            texts.append(text)
+            (rare if ending_of(name) in RARE_ENDINGS else texts).append(text)
         labels = labels or (f"{name}: labels ({kind}), no caption" if kind else "")
-    if labels and not any(map(str.strip, texts)) and not columns.longs(fields) and not columns.shorts(fields):
-        raise UnreadableError("labels", labels)
+    if not any(map(str.strip, texts)) and not columns.longs(fields) and not columns.shorts(fields):
+        texts = rare or texts
+        if labels and not any(map(str.strip, texts)):
+            raise UnreadableError("labels", labels)
     if texts:  # a caption of its own counts more than what the JSON repeats
         fields = {name: value for name, value in fields.items() if name not in columns.shorts(fields)}
         fields[columns.caption or "text"] = texts[::-1]  # the last one counts most
@@ -67,7 +77,7 @@ def text_of(name: str, data: bytes) -> str:
     try:
         return decoded(data)
     except UnicodeDecodeError as error:
-        raise UnreadableError("bad_row", f"{name}: not UTF-8: {error.reason}") from error
+        raise UnreadableError("bad_row", f"{name}: {not_utf8(error)}") from error
 
 
 def ending_of(name: str) -> str:
@@ -151,7 +161,7 @@ def _places(name: str, is_text: bool) -> Iterator[str]:
     """Yield a name without one of its folders: of a text, one for captions; of a picture, any or none."""
     parts = name.split("/")
     for at, part in enumerate(parts[:-1]):
-        if not is_text or part.lower() in FOLDERS:
+        if not is_text or not FOLDERS.isdisjoint(_NO_LETTERS.split(part.lower())):
             yield f"{at} " + "/".join(parts[:at] + parts[at + 1 :])
     if not is_text:
         yield from (f"{at} {name}" for at in range(len(parts)))

@@ -33,7 +33,13 @@ PICTURE_COLUMNS: tuple[str, ...] = (
     "img_path",
 )
 PICTURE_COLUMNS += ("image_file_name", "image_filename", "img_name")
-PICTURE_COLUMNS += ("image", "img", "file", "path", "picture", "images", "image_id")
+PICTURE_COLUMNS += ("image", "img", "file", "path", "picture", "images", "image_id", "file_names")
+FILE_NAME_ENDINGS = ("_file_name", "_file_names")
+"""How hubs let the column of a picture end; it counts where there is one of them and no name that is guessed."""
+
+TAG_COLUMNS = ("tags", "tag_list", "keywords")
+"""Columns whose lists are one caption: they must be named, since tags describe a picture in no language."""
+
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "image_urls", "link")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
 SHORT_COLUMNS: tuple[str, ...] = (
@@ -101,7 +107,13 @@ class SourceColumns(Config):
     ) -> tuple[str, ...]:
         """Return the columns that may name a picture, the likeliest first; only ``sure`` ones beside an address."""
         names = tuple(found)
-        return _among(names, self.picture, sure if self.urls(names) else guesses)
+        chosen = _among(names, self.picture, sure if self.urls(names) else guesses)
+        if chosen or self.picture is not None or _guessed(names, PICTURE_COLUMNS, False):
+            return chosen
+        ends = tuple(
+            name for name in names if any(each.endswith(FILE_NAME_ENDINGS) for each in _spellings(name, False))
+        )
+        return ends if len(ends) == 1 else ()
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold an address."""
@@ -235,7 +247,7 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     """Return the texts that are not blank of the first column that has one."""
     for name in names:
-        several = _parts(fields[name])
+        several = _parts(fields[name], is_tags=not _spellings(name, False).isdisjoint(TAG_COLUMNS))
         texts = [text for part in several if isinstance(text := _text_in(part), str)]
         if not texts and any(part is not None for part in several):
             kind = type(fields[name]).__name__
@@ -252,9 +264,11 @@ def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     return []
 
 
-def _parts(value: Any) -> Sequence[Any]:
+def _parts(value: Any, is_tags: bool = False) -> Sequence[Any]:
     """Return the captions of a cell, also of a list as text; a number that is none is nothing, as pandas writes it."""
     parts = _in_text(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
+    if is_tags and len(parts) > 1 and all(isinstance(part, str) for part in parts):
+        parts = (", ".join(parts),)
     return [None if part != part else part for part in parts]
 
 

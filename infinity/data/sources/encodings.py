@@ -44,3 +44,16 @@ def decoded(data: bytes, errors: str = "strict") -> str:
         UnicodeDecodeError: The bytes are no text in the encoding that they begin with.
     """
     return data.decode(encoding_of(data), errors).removeprefix("\ufeff")
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Return what is wrong with a text, and what to do.
+
+    Example:
+        >>> try:
+        ...     "schön".encode("cp1252").decode()
+        ... except UnicodeDecodeError as error:
+        ...     print(not_utf8(error))
+        not UTF-8: byte 0xf6 at 3; save it as UTF-8
+    """
+    return f"not {error.encoding.upper()}: byte {error.object[error.start]:#x} at {error.start}; save it as UTF-8"

@@ -68,6 +68,12 @@ def _last_stem(name: str) -> str:
     return _stem(name).rpartition("/")[2]
 
 
+def _number(name: str) -> str:
+    """Return the number that a file is called by, without zeros before it: 42 of ``COCO_val2014_000000000042.jpg``."""
+    digits = _last_stem(name).rpartition("_")[2]
+    return (digits.lstrip("0") or "0") if digits.isdecimal() else ""
+
+
 class FileNames:
     """The files of a folder by their names, and by what is left of those without what systems change.
 
@@ -144,6 +150,8 @@ class FileNames:
         if len(found) > 1:
             words = re.split(r"[\W_]+", table.rpartition(".")[0])
             found = [uri for uri in found if any(part in words for part in uri.split("/")[:-1] if part)]
+        if not found and name.isdecimal():
+            found = self._forms(_number).get(name.lstrip("0") or "0", [])
         return found[0] if len(found) == 1 else None
 
     def _forms(self, form: Callable[[str], str]) -> dict[str, list[str]]:

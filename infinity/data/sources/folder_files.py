@@ -22,15 +22,18 @@ from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
 from infinity.data.sources.encodings import decoded
 from infinity.data.sources.file_names import is_picture
 from infinity.data.sources.label_files import LABELS, labels_in_text
+from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.caption_lists import list_form
+from infinity.data.sources.tables.packed import ENDINGS as PACKED_TABLES
+from infinity.data.sources.tables.packed import is_packed_table, unpacked
 from infinity.data.sources.webdataset import SHARD_ENDINGS
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 LINES = (".jsonl", ".ndjson")
 SEPARATED = (".csv", ".tsv")
 LISTS = (".txt", ".token")
-TABLES = (*LINES, *SEPARATED, ".json", *LISTS)
-"""Endings of tables of text."""
+TABLES = (*LINES, *SEPARATED, ".json", *LISTS, *PACKED_TABLES)
+"""Endings of tables of text, packed ones too."""
 
 COLUMNAR = (".parquet", *ARROW_ENDINGS)
 FILES = (*TABLES, *COLUMNAR, *SHARD_ENDINGS)
@@ -162,7 +165,7 @@ class _Sorting:
             into.shards.append(file)
         elif self._captions.is_of_picture(file):
             return
-        elif storage.name(file) in METADATA_NAMES:
+        elif self._metadata and storage.name(file) in METADATA_NAMES:
             into.not_read.append((file, "metadata.csv beside a metadata.jsonl, which counts"))
         elif name.endswith(COLUMNAR):
             self._source(file, into.columnar)
@@ -174,6 +177,8 @@ class _Sorting:
             self._document(file)
         elif name.endswith(LISTS):
             self._list(file)
+        elif is_packed_table(file):
+            self._packed(file)
         else:
             into.not_read.append((file, _why_not(file)))
 
@@ -201,6 +206,20 @@ class _Sorting:
             self._into.not_read.append((file, "JSON files that are no captions of pictures"))
         else:
             self._source(file, self._into.tables)
+
+    def _packed(self, file: str) -> None:
+        """Put a packed table where the same table would be if it were not packed."""
+        into = self._into
+        try:
+            with unpacked(file) as path:
+                inside = FolderFiles()
+                _Sorting((), self._columns, self._kind, self._captions, inside).add(path)
+        except SourceError:
+            into.lists.append(file)  # whoever reads it says what is wrong
+            return
+        for group in ("tables", "lists", "addresses"):
+            getattr(into, group).extend([file] * len(getattr(inside, group)))
+        into.not_read.extend((file, why) for _, why in inside.not_read)
 
     def _list(self, file: str) -> None:
         self._lists += 1

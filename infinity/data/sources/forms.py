@@ -38,7 +38,8 @@ from infinity.data.sources.tables.caption_lists import list_form, list_rows
 from infinity.data.sources.tables.documents import document_rows
 from infinity.data.sources.tables.held_rows import held_slices
 from infinity.data.sources.tables.joining import RepeatedPictures, names_file
-from infinity.data.sources.tables.lines import csv_slices, has_header, holds_urls, lines_slices
+from infinity.data.sources.tables.lines import csv_slices, has_header, holds_urls, lines_slices, without_captions
+from infinity.data.sources.tables.packed import held, is_packed_table, unpacked
 from infinity.data.sources.webdataset import ROWS_PER_SHARD, shard_slices
 
 URL_LIST = "URL list"
@@ -56,6 +57,9 @@ _NAMING = ("JSON lines", "JSON", "CSV", "list of captions")
 """Kinds of files whose rows name pictures."""
 
 _COLUMNAR = ("Parquet", "Arrow")
+_DOWNLOADED = "lists of addresses whose pictures were downloaded and lie beside them"
+_FILES_ASKED = 4
+"""Shards, tables and pictures that are asked whether a downloader wrote them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +129,9 @@ class Opening:
     def kind(self, uri: str) -> str:
         """Return the kind of a file that is a source itself; "unreadable" or "other" where it is none."""
         try:
+            if is_packed_table(uri):
+                with unpacked(uri) as path:
+                    return self.kind(path)
             if uri.lower().endswith(".parquet"):
                 return parquet_kind(uri, self.columns)
             if uri.lower().endswith(".json") and not self._is_lines(uri) and document_rows(uri, self.columns) is None:
@@ -161,6 +168,19 @@ class Opening:
         Raises:
             SourceError: The table has no columns for pictures and captions, or is too large to be read at once.
         """
+        pieces, end, kind = self._table(uri, row)
+        if holds_urls(pieces) and (told := without_captions(pieces)):
+            raise SourceError(f"{uri}: no captions at all: addresses, and {told}")
+        return pieces, end, kind
+
+    def _table(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
+        if is_packed_table(uri):
+            with unpacked(uri) as path:
+                try:
+                    pieces, end, kind = self._table(path, row)
+                except SourceError as error:
+                    raise SourceError(str(error).replace(path, uri)) from error
+                return held(pieces, storage.parent(uri)), end, kind
         if (uri.lower().endswith(LINES) and not is_document(uri)) or self._is_lines(uri):
             return *lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "JSON lines"
         if uri.lower().endswith((".json", *LINES)):
@@ -206,7 +226,9 @@ class _Reading:
         self._kinds: list[str] = []
         self._errors: list[SourceError | storage.EntryError] = []
         self._named: set[str] = set()
+        self._first_slices: list[Slice] = []
         self._masks = masks_among(files)
+        self._downloaded: list[str] = []
         self._unread_masks: list[str] = []
         self._without_captions: list[str] = []
         self.captions = CaptionFiles(file for file in files if file not in self._masks)
@@ -223,7 +245,7 @@ class _Reading:
             except (SourceError, storage.EntryError) as error:
                 self._broken(table, error)
                 continue
-            if kind == "JSON lines":
+            if kind == "JSON lines" and not is_packed_table(table):
                 kind = "image folder" if storage.name(table) in METADATA_NAMES else "folder of JSON lines"
                 self._hint = self._hint or f"{table} has {shown(first_fields(table))}; {HOW_TO_NAME}"
             self._kinds.append("image folder" if storage.name(table) in METADATA_NAMES else kind)
@@ -277,6 +299,7 @@ class _Reading:
                 self._broken(file, error)
                 continue
             self._kinds.append(found.kind)
+            self._first_slices += found.slices[:1]
             self._row = found.num_rows
             is_naming = found.kind in _NAMING or (found.kind in _COLUMNAR and self._may_name(file))
             self._slices += self._matched(file, found.slices) if is_naming else fenced(found.slices, self._how.roots)
@@ -321,11 +344,18 @@ class _Reading:
             piece = FilesSlice(uris, tuple(below(self._uri, uri) for uri in uris), self._row + first)
             captions = {uri: files for uri in uris if (files := self.captions.of(uri))}
             self._slices.append(self._with_captions(FencedSlice(piece, self._how.roots), captions))
+            self._first_slices += self._slices[-1:] if captions and not first else []
         self._row += len(rest)
 
     def addresses(self, lists: Sequence[str]) -> None:
-        """Lists of addresses: downloaded where there is nothing else, else rows that name what was not read."""
-        self.files(lists)
+        """Lists of addresses: downloaded where there is nothing else, else rows that name what was not read.
+
+        Beside pictures that a downloader fetched they are its lists, whose rows would be counted twice.
+        """
+        if lists and any(map(_is_downloaded, self._first_slices[:_FILES_ASKED])):
+            self._downloaded = list(lists)
+        else:
+            self.files(lists)
 
     def broken_archives(self, archives: Sequence[tuple[str, str]]) -> None:
         """Add one row for every archive that cannot be read."""
@@ -345,6 +375,7 @@ class _Reading:
         if self._errors and not self._kinds:
             raise self._errors[0]
         sorted_files.not_read.extend((mask, MASKS) for mask in self._unread_masks)
+        sorted_files.not_read.extend((each, _DOWNLOADED) for each in self._downloaded)
         if self._kinds:
             why = "pictures without a caption beside a list of addresses"
             sorted_files.not_read.extend((file, why) for file in self._without_captions)
@@ -358,6 +389,12 @@ class _Reading:
             self._slices.append(OutsideLinks(names, self._row + first))
         source = _source(self._uri, self._kinds, self._slices, self._row + len(outside))
         return replace(source, variant=self._told_variant, hint=self._hint, not_read=not_read)
+
+
+def _is_downloaded(piece: Slice) -> bool:
+    """Return whether the first usable record of a slice is a picture that says at which address it was found."""
+    first = next((record for record in piece.read() if record.problem is None), None)
+    return first is not None and bool(first.url) and first.image != first.url
 
 
 def _is_pointer(file: str) -> bool:

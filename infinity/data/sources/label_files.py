@@ -21,6 +21,7 @@ MASK_FOLDERS = (
 )  # fmt: skip
 """Folders of masks, in small letters; a picture in one of them is a mask if another of its name lies elsewhere."""
 
+_OF_PICTURE = re.compile(r"(.+)[-_.](?:mask|masklabel|condlabel|seg|segmentation)", re.IGNORECASE)
 _SHARE = r"(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+|\d(?:\.\d+)?e-\d+)"
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _LINES = {
@@ -30,7 +31,7 @@ _LINES = {
 }
 _SHAPES = ("bbox", "points", "segmentation", "bndbox", "polygon", "exterior", "keypoints")
 _LISTS = ("shapes", "annotations", "objects", "labels", "regions")
-_PNG_HEADER_BYTES = 26
+PNG_HEADER_BYTES = 26
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_OR_PALETTE = (0, 3)
 
@@ -64,8 +65,9 @@ def labels_in_object(fields: Mapping[str, Any]) -> str:
 def masks_among(files: Iterable[str]) -> frozenset[str]:
     """Return the pictures that are masks of others.
 
-    A mask lies in one of ``MASK_FOLDERS`` while a picture of its name lies elsewhere, or it is a PNG of grey values or
-    a palette beside a picture of another format with the same name.
+    A mask lies in one of ``MASK_FOLDERS`` while a picture of its name lies elsewhere, or has the name of a picture with
+    ``-mask`` or the like behind it, or is a PNG of grey values or a palette beside a picture of another format with the
+    same name.
 
     Raises:
         StorageError: A header cannot be read from a bucket.
@@ -81,8 +83,9 @@ def masks_among(files: Iterable[str]) -> frozenset[str]:
         for file in those
         if file.lower().endswith(".png")
         and any(not other.lower().endswith(".png") for other in those)
-        and _is_grey_or_palette(file)
+        and _is_mask(file)
     }
+    beside |= {file for file in pictures if (of := _OF_PICTURE.fullmatch(_stem(file))) and of[1] in by_stem}
     in_folders = [file for file in pictures if _in_mask_folder(file)]
     if not in_folders:
         return frozenset(beside)
@@ -98,11 +101,15 @@ def _in_mask_folder(file: str) -> bool:
     return any(part.lower() in MASK_FOLDERS for part in file.split("/")[:-1])
 
 
-def _is_grey_or_palette(file: str) -> bool:
+def is_grey_or_palette(start: bytes) -> bool:
+    """Return whether a PNG holds grey values or a palette, as masks do, by its first ``PNG_HEADER_BYTES``."""
+    return len(start) >= PNG_HEADER_BYTES and start.startswith(_PNG) and start[25] in _GREY_OR_PALETTE
+
+
+def _is_mask(file: str) -> bool:
     try:
-        start = storage.read_bytes(file, start=0, length=_PNG_HEADER_BYTES)
+        return is_grey_or_palette(storage.read_bytes(file, start=0, length=PNG_HEADER_BYTES))
     except storage.StorageError as error:
         if storage.local_path(file) is None and not isinstance(error, storage.EntryError):
             raise
         return False  # the row says why it cannot be read
-    return len(start) == _PNG_HEADER_BYTES and start.startswith(_PNG) and start[25] in _GREY_OR_PALETTE

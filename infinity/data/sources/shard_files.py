@@ -72,36 +72,53 @@ def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
         yield reader
         return
     with tempfile.TemporaryFile(prefix="inf-shard-") as file:
-        _unpack(kind, reader, cast(BinaryIO, file))
+        # The walk over the shard reports what a break takes away.
+        _unpack(kind, reader, cast(BinaryIO, file), MAX_RATIO * reader.size + FREE_BYTES)
         yield _Unpacked(cast(BinaryIO, file))
 
 
-def _unpack(kind: str, reader: RangeReader, file: BinaryIO) -> None:
-    """Unpack as far as possible; the walk over the shard reports what is missing then."""
-    limit, written = MAX_RATIO * reader.size + FREE_BYTES, 0
+def unpack(uri: str, file: BinaryIO, max_bytes: int) -> None:
+    """Unpack a whole file into another; one that is not packed, whatever its name, is copied.
+
+    Raises:
+        UnreadableError: It is cut off or damaged, or unpacks to more than ``max_bytes``.
+        StorageError: It cannot be read, or no space is left to unpack it.
+    """
+    reader = RangeReader(uri, _CHUNK_BYTES)
+    start = reader.pread(0, 6)
+    kind = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    if (error := _unpack(kind, reader, file, max_bytes)) is not None:
+        raise UnreadableError("bad_file", f"cut off or damaged {kind}: {error}")
+
+
+def _unpack(kind: str, reader: RangeReader, file: BinaryIO, limit: int) -> Exception | None:
+    """Unpack as far as possible, and return what ended it before the end."""
+    written = 0
     stream = _stream(kind, reader)
     while True:
         try:
             piece = stream.read1(_CHUNK_BYTES)  # what there is, so that nothing before a break is lost
         except storage.StorageError:
             raise
-        except _BROKEN:
-            return
+        except _BROKEN as error:
+            return error
         if not piece:
-            return
+            return None
         written += len(piece)
         if written > limit:
-            raise UnreadableError("bad_file", f"{reader.size:,} bytes of {kind} unpack to more than {limit:,}")
+            raise UnreadableError(
+                "bad_file", f"{reader.size:,} bytes of {kind or 'text'} unpack to more than {limit:,}"
+            )
         try:
             file.write(piece)
         except OSError as error:
-            raise storage.StorageError(
-                f"cannot unpack a shard into {tempfile.gettempdir()}: {error.strerror}"
-            ) from error
+            raise storage.StorageError(f"cannot unpack into {tempfile.gettempdir()}: {error.strerror}") from error
 
 
 def _stream(kind: str, reader: RangeReader) -> io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
     source = io.BufferedReader(reader, _CHUNK_BYTES)
+    if not kind:
+        return cast(io.BufferedReader, source)
     if kind == "gzip":
         return gzip.GzipFile(fileobj=source)
     if kind == "bzip2":

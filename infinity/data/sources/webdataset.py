@@ -16,9 +16,10 @@ from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, UnreadableError, is_lfs_pointer
-from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, TEXT_ENDINGS, fields_of
+from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, RARE_ENDINGS, TEXT_ENDINGS, fields_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.label_files import PNG_HEADER_BYTES, is_grey_or_palette
 from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions, SourceError
 from infinity.data.sources.shard_files import ShardBytes, opened_shard
 
@@ -38,6 +39,11 @@ _MAX_JOINED = 2**20
 _MAX_INDICES = 16
 _MAX_LINKS = 1000
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
+_ADVICE = {
+    tarfile.LNKTYPE: "; pack the shard with tar --hard-dereference",
+    tarfile.SYMTYPE: "; pack the shard with tar --dereference",
+    tarfile.GNUTYPE_SPARSE: "; pack the shard without --sparse",
+}
 _BLOCK = tarfile.BLOCKSIZE
 _READ_BYTES = 2**20
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -120,7 +126,7 @@ class ShardSlice:
         name = f"{storage.name(self.uri)}/{sample[0].key}"
         captions: dict[str, Any] = {}
         try:
-            picture = _picture_of(sample)
+            picture = _picture_of(sample, reader)
             fields = self._fields(sample, reader)
             found = self.columns.captions_of(fields, self.captions)
             if found.caption is None and not fields:
@@ -136,7 +142,7 @@ class ShardSlice:
 
     def _fields(self, sample: tuple[Member, ...], reader: ShardBytes) -> dict[str, Any]:
         """Return the facts of a sample's JSON, with its text as the short or only caption."""
-        told = [member for member in sample if member.ending == "json"]
+        told = [member for member in sample if member.ending in ("json", *RARE_ENDINGS)]
         told += self._texts(sample)
         return fields_of(((member.name, _content(member, reader, MAX_TEXT_BYTES)) for member in told), self.columns)
 
@@ -225,7 +231,8 @@ def members(reader: ShardBytes, start: int = 0) -> Iterator[Member]:
 def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set[str]) -> Member:
     problem = None
     if info.type not in _REGULAR:
-        problem = UnreadableError("unsafe_member", f"{name!r} is no plain file (tar type {info.type!r})")
+        advice = _ADVICE.get(info.type, "")
+        problem = UnreadableError("unsafe_member", f"{name!r} is no plain file (tar type {info.type!r}){advice}")
     elif any(name[:at] in links for at, char in enumerate(name[:MAX_NAME_BYTES]) if char == "/"):
         problem = UnreadableError("unsafe_member", f"{name[:100]!r} lies below a link")
     elif len(name) > MAX_NAME_BYTES or "\0" in name or "\\" in name:
@@ -347,7 +354,7 @@ def _too_many(member: Member) -> Member:
     return Member(member.name, member.begin, 0, 0, problem)
 
 
-def _picture_of(sample: tuple[Member, ...]) -> Member:
+def _picture_of(sample: tuple[Member, ...], reader: ShardBytes) -> Member:
     for member in sample:
         if member.problem is not None:
             raise member.problem
@@ -356,6 +363,9 @@ def _picture_of(sample: tuple[Member, ...]) -> Member:
     pictures = [member for member in sample if member.ending in PICTURES]
     if len(pictures) > 1:  # x.png beside x.mask.png
         pictures = [member for member in pictures if member.name == f"{member.key}.{member.name.rpartition('.')[2]}"]
+    if len(pictures) > 1:  # x.jpg beside its mask, x.png
+        masks = [each for each in pictures if is_grey_or_palette(reader.pread(each.offset, PNG_HEADER_BYTES))]
+        pictures = [each for each in pictures if each not in masks]
     if len(pictures) != 1:
         names = ", ".join(member.name for member in sample[:5])
         is_table = not pictures and any(member.ending in _TABLES for member in sample)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
-from infinity.data.curation.facts import MEASURE_VERSION
+from infinity.data.curation.facts import MEASURE_VERSION, READING_VERSION
 from infinity.data.curation.languages import check_languages
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.dealing import ShardLimits
@@ -209,7 +209,7 @@ def _head(
         examples=judged.tally.examples,
         converted=judged.converted,
         cleaned=judged.cleaned,
-        code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
+        code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}.{READING_VERSION}, shards {SHARD_VERSION}",
     )
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from infinity import storage
 from infinity.config import digest_of
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.answers import Answers
-from infinity.data.curation.facts import MEASURE_VERSION
+from infinity.data.curation.facts import MEASURE_VERSION, READING_VERSION
 from infinity.data.curation.measuring import MeasuringCall, measure
 from infinity.data.curation.storing import REDUCE_VERSION, REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.dataset.layout import Origin
@@ -27,7 +28,7 @@ from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
 from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
 from infinity.data.tables import TableStack
 from infinity.jobs.cluster.fan_out import each_result
-from infinity.jobs.dataset.scoring import ScorersConfig, ask
+from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER, ScorersConfig, ask
 from infinity.jobs.progress import Progress, ProgressSink, section
 
 FACTS_FOLDER = "facts"
@@ -48,11 +49,25 @@ class OpenedSource:
 
     def folder(self, max_pixels: int, side_px: int | None = None) -> str:
         """Return the name of the folder of its facts: it follows from everything that the facts follow from."""
+        return digest_of(self._follows_from(max_pixels, side_px) + [{"reading": READING_VERSION}] * self._is_read)
+
+    def earlier_folder(self, max_pixels: int, side_px: int | None = None) -> str:
+        """Return the name of the folder that an earlier reading gave to the facts; empty where there was none.
+
+        What is drawn is read from nowhere, and its folder never changed.
+        """
+        return digest_of(self._follows_from(max_pixels, side_px)) if self._is_read else ""
+
+    @property
+    def _is_read(self) -> bool:
+        return self.record.source is not None
+
+    def _follows_from(self, max_pixels: int, side_px: int | None) -> list[Any]:
         parts = [piece.first_row for piece in self.source.slices]
         decoded: list[int | str] = [] if side_px is None else [side_px, REDUCE_VERSION]
         if self.source.variant:
             decoded.append(self.source.variant)
-        return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])
+        return [self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,6 +241,7 @@ def measuring_calls(
     for each in opened:
         folder = each.folder(max_pixels, storing.side_px)
         reduced = f"{folder}-{storing.recipe}"
+        earlier = _Earlier.of(root, folder, each.earlier_folder(max_pixels, storing.side_px))
         for piece in each.source.slices:
             name = f"{piece.first_row:012d}.parquet"
             calls.append(
@@ -236,9 +252,43 @@ def measuring_calls(
                     quarantine=storage.join(root, QUARANTINE_FOLDER, folder, name),
                     reduced=storage.join(root, REDUCED_FOLDER, reduced, name),
                     storing=storing,
+                    earlier=earlier.facts(name),
+                    answers=earlier.answers(name),
                 )
             )
     return calls
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What an earlier reading left of a source.
+
+    Attributes:
+        folder: URI of the folder of its facts; empty for none.
+        judged: URIs of folders of networks' answers to it, and of those to the facts of today.
+    """
+
+    folder: str = ""
+    judged: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, root: str, now: str, before: str) -> _Earlier:
+        """Look for what lies below the root of a data set under the names of a folder of today and before."""
+        folder = storage.join(root, FACTS_FOLDER, before)
+        if not before or not storage.exists(folder):
+            return cls()
+        places = (storage.join(root, name) for name in (SCORES_FOLDER, CAPTIONS_FOLDER))
+        files = (uri for place in places for uri in storage.list_files(place))
+        found = {storage.parent(uri) for uri in files if storage.name(storage.parent(uri)) == before}
+        return cls(folder, tuple((uri, storage.join(storage.parent(uri), now)) for uri in sorted(found)))
+
+    def facts(self, name: str) -> str:
+        """Return the URI of the facts of a slice; empty for none."""
+        return storage.join(self.folder, name) if self.folder else ""
+
+    def answers(self, name: str) -> tuple[tuple[str, str], ...]:
+        """Return the URIs of the answers to a slice, before and today."""
+        return tuple((storage.join(old, name), storage.join(new, name)) for old, new in self.judged)
 
 
 class _Checked:

@@ -1,11 +1,12 @@
 """Bytes that must be gone: what a takedown left in older versions, facts, quarantines and downloads of a data set.
 
 A takedown makes a new version; the old ones still hold the picture. ``purge`` deletes those that came before and hold
-it, or tell of it as a row that was dropped, and every file beside them that does; what the new version or another one
-needs stays. ``collect_garbage`` deletes what no version needs. Both delete shards first and manifests last, the oldest
-first, so that after a kill the same call finds what is left; a version that was half deleted is marked, and goes first
-then. Facts that the list itself names go after the versions that are found by them. A row group of a manifest, or the
-facts of one slice, are in memory at a time, besides checksums and names of the listed pictures.
+it, or tell of it as a row that was dropped, and every file beside them that does, HTML pages and stores of latents
+among them; what the new version or another one needs stays. ``collect_garbage`` deletes what no version needs. Both
+delete shards first and manifests last, the oldest first, so that after a kill the same call finds what is left; a
+version that was half deleted is marked, and goes first then. Facts that the list itself names go after the versions
+that are found by them. A row group of a manifest, or the facts of one slice, are in memory at a time, besides checksums
+and names of the listed pictures.
 """
 
 from __future__ import annotations
@@ -31,13 +32,19 @@ from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
 from infinity.data.sources import quarantine
 from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED_FOLDER
 from infinity.jobs.dataset.large.partitioned import DECISIONS_FOLDER
+from infinity.jobs.dataset.remains import Remains, words_of
 from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
 from infinity.jobs.dataset.sources import named_as_found
 from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
+from infinity.storage.inventory import UnfinishedFile, unfinished_files
 
 _MANIFEST = "manifest.parquet"
 _NAMED = ("name", "content", "pixels", "phash", "url")
+_SHORT_NAME = 5
+_SILENT_S = 600.0
+"""A draft that nobody writes to for longer was left by a writer that died."""
+
 _COPIES = "facts, quarantines and copies"
 
 
@@ -49,11 +56,15 @@ class Purged:
         deleted: Number of deleted files or folders of each kind.
         still: URIs of manifests that hold a listed picture and do not come before the new version.
         sources: URIs of the sources, which nobody touched and which may hold the pictures still.
+        writing: URIs of drafts that a writer may be at work on, and that may hold the pictures.
+        readers: URIs of folders of jobs that read a deleted version: weights, samples and sheets made of the pictures.
     """
 
     deleted: dict[str, int]
     still: tuple[str, ...]
     sources: tuple[str, ...]
+    readers: tuple[str, ...] = ()
+    writing: tuple[str, ...] = ()
 
 
 def purge(child: Manifest, listed: TakedownList) -> Purged:
@@ -74,17 +85,25 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     holders = [each for each in ancestors if _holds(each, listed) or _tells(each, found_again.names)]
     listed = listed | TakedownList(sha256=_named(holders, listed) + tuple(sorted(found_again.sums)))
     gone = {manifest.uri for manifest in holders}
+    words = words_of(holders, set(listed.sha256)) | {name for name in found_again.names if len(name) > _SHORT_NAME}
+    remains = Remains.of(child.root, gone, words)
     needed = [manifest for manifest in found if manifest.uri not in gone]
     deleted: Counter[str] = Counter()
     deleted["shards"] = _delete_shards(child.root, needed, holders)
     for kind, uris in (
         (_COPIES, _measured(child.root, listed, found_again)),
+        ("pages", remains.pages),
+        ("stores of latents", remains.stores),
         ("downloads", _downloads(child.root, listed)),
         ("unfinished decisions", _decisions(child.root)),
     ):
         for uri in uris:
             storage.delete_tree(uri)
             deleted[kind] += 1
+    unfinished, writing = _unfinished(child.root)
+    for draft in unfinished:
+        draft.discard()
+        deleted["drafts"] += 1
     for manifest in reversed(holders):  # the oldest first: from the child on, the others are found again
         folder = storage.parent(manifest.uri)
         remove_content(folder)
@@ -96,7 +115,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     others = (manifest for manifest in needed if manifest.uri != child.uri)
     still = tuple(manifest.uri for manifest in others if _holds(manifest, listed))
     sources = tuple(record.source for record in child.head.sources if record.source is not None)
-    return Purged(deleted=dict(deleted), still=still, sources=sources)
+    return Purged(deleted=dict(deleted), still=still, sources=sources, readers=remains.readers, writing=writing)
 
 
 def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) -> dict[str, int]:
@@ -290,6 +309,13 @@ def _measured(root: str, listed: TakedownList, later: _Traces) -> Iterator[str]:
             of = storage.name(storage.parent(uri))
             if uri not in last and any(stem == name and of.startswith(slices) for slices, name in names):
                 yield uri
+
+
+def _unfinished(root: str) -> tuple[list[UnfinishedFile], tuple[str, ...]]:
+    """Return drafts and uploads that nobody has written to for ``_SILENT_S``, and the URIs of the others."""
+    found = unfinished_files(root)
+    silent = [each for each in found if time.time() - each.changed > _SILENT_S]
+    return silent, tuple(each.uri for each in found if each not in silent)
 
 
 def _decisions(root: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from infinity.data.sources import quarantine
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import SourceError
 from infinity.jobs.dataset.build import BuildDatasetSpec
-from infinity.jobs.dataset.facts import QUARANTINE_FOLDER, open_record
+from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, open_record
 from infinity.jobs.dataset.sources import recorded_sources
 from infinity.jobs.progress import silent
 
@@ -33,6 +33,8 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
     for record in recorded_sources(manifest):
         opened = open_record(record, manifest.root, silent)
         folder = opened.folder(max_pixels, side_px)
+        if not storage.exists(storage.join(manifest.root, FACTS_FOLDER, folder)):  # built by an earlier reading
+            folder = opened.earlier_folder(max_pixels, side_px) or folder
         files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, folder))
     return tuple(files)
 

@@ -15,7 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns, picture_columns
+from infinity.data.sources.columnar.rows import (
+    ColumnarSlice,
+    check_columns,
+    class_names,
+    needed_columns,
+    picture_columns,
+    row_of,
+)
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.storage.ranges import RangeReader
@@ -63,9 +70,9 @@ class ArrowSlice(ColumnarSlice):
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         batch = _batch(self.uri, self.messages)
-        names = needed_columns(batch.schema, self.columns)
+        names, classes = needed_columns(batch.schema, self.columns), class_names(batch.schema)
         for index in range(self.skip, min(batch.num_rows, self.skip + self.num_rows)):
-            yield {name: cell_of(batch, name, index) for name in names}
+            yield row_of(batch, names, index, classes)
 
 
 def arrow_slices(

@@ -11,7 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infinity import storage
-from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns, picture_columns
+from infinity.data.sources.columnar.rows import (
+    ColumnarSlice,
+    check_columns,
+    class_names,
+    needed_columns,
+    picture_columns,
+    row_of,
+)
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.quarantine import is_quarantine
 from infinity.data.sources.samples import CaptionChoice, SourceError
@@ -41,7 +48,7 @@ class ParquetSlice(ColumnarSlice):
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with _opened(self.uri) as file:
-            names = needed_columns(file.schema_arrow, self.columns)
+            names, classes = needed_columns(file.schema_arrow, self.columns), class_names(file.schema_arrow)
             group = file.metadata.row_group(self.group)
             if group.total_byte_size > MAX_ROW_BYTES * max(1, group.num_rows):
                 raise MemoryError(f"{group.total_byte_size:,} bytes in {group.num_rows:,} rows")
@@ -52,7 +59,7 @@ class ParquetSlice(ColumnarSlice):
                     if position >= self.skip + self.num_rows:
                         return
                     if position >= self.skip:
-                        yield {name: cell_of(batch, name, index) for name in names}
+                        yield row_of(batch, names, index, classes)
                     position += 1
 
 

@@ -7,8 +7,9 @@ fetch have their reason in the file and become rows with a problem.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -103,6 +104,28 @@ class ColumnarSlice(ABC):
         return f"{storage.name(self.uri)} row {row}"
 
 
+def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes that columns of numbers stand for, as Hugging Face ``datasets`` notes them."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about["info"]["features"]
+        classes = {name: each for name, each in features.items() if each.get("_type") == "ClassLabel"}
+        return {name: tuple(map(str, each["names"])) for name, each in classes.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def row_of(
+    batch: pa.RecordBatch, names: Sequence[str], index: int, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    """Return the cells of a row; the number of a class is its name."""
+    cells = {name: cell_of(batch, name, index) for name in names}
+    for name in classes.keys() & cells.keys():
+        number = cells[name]
+        cells[name] = classes[name][number] if type(number) is int and 0 <= number < len(classes[name]) else None
+    return cells
+
+
 def needed_columns(schema: pa.Schema, columns: SourceColumns) -> list[str]:
     names = schema.names
     wanted = {*picture_columns("", schema, columns), *columns.urls(names)}
@@ -134,7 +157,8 @@ def check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
 def _caption_columns(schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
     """Return columns that can hold captions; a number called ``description`` is none."""
     named = (*columns.longs(schema.names), *columns.shorts(schema.names))
-    return tuple(name for name in named if _holds_captions(schema.field(name).type))
+    classes = class_names(schema)
+    return tuple(name for name in named if name in classes or _holds_captions(schema.field(name).type))
 
 
 def _holds_captions(kind: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
+from infinity.data.sources.encodings import not_utf8
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.data.sources.tables.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
@@ -61,7 +62,8 @@ class LinesSlice(_TextSlice):
         except UnreadableError as error:
             return Record(row=row, name=where, problem=error, raw=text.content)
         except (ValueError, RecursionError) as error:
-            problem = UnreadableError("bad_row", f"not a line of JSON: {error}")
+            told = not_utf8(error) if isinstance(error, UnicodeDecodeError) else f"not a line of JSON: {error}"
+            problem = UnreadableError("bad_row", told)
             return Record(row=row, name=where, problem=problem, raw=text.content)
         if not isinstance(fields, dict):
             problem = UnreadableError("bad_row", f"expected an object, found {type(fields).__name__}")
@@ -190,6 +192,13 @@ def holds_urls(slices: Sequence[Slice]) -> bool:
     return False
 
 
+def without_captions(slices: Sequence[Slice]) -> str:
+    """Return what the first rows have in the place of captions where none of them has a column for one; else ""."""
+    records = [record for piece in slices[:1] for record in piece.read() if record.problem is None]
+    found = [record.found for record in records if record.caption is None and record.found]
+    return found[0] if found and len(found) == len(records) else ""
+
+
 def _cells(content: bytes, delimiter: str) -> list[str]:
     try:
         text = content.decode("utf-8").rstrip("\r")
@@ -201,8 +210,7 @@ def _cells(content: bytes, delimiter: str) -> list[str]:
             # Writers that end their rows with a line feed leave a carriage return in a field without quotes.
             return _parsed(text.replace("\r", " "), delimiter)
     except UnicodeDecodeError as error:
-        found = f"byte {error.object[error.start]:#x}"
-        raise UnreadableError("bad_row", f"not UTF-8: {found}; save the table as UTF-8") from error
+        raise UnreadableError("bad_row", not_utf8(error)) from error
     except csv.Error as error:
         raise UnreadableError("bad_row", f"not a row of CSV: {error}") from error
 

@@ -25,6 +25,11 @@ from tests.fixtures.data.pictures_on_disk import encoded, noise
         ("a\x07 cat\x1b", "a cat"),
         ("a \x9b cat", "a cat"),
         ("\u2060a cat", "a cat"),
+        ("\u061cقطة حمراء", "قطة حمراء"),
+        ("\u2067חתול אדום\u2069", "חתול אדום"),
+        ("a\ufffc cat", "a cat"),
+        ("a cat\u3164", "a cat"),
+        ("a cat\U000e0041\U000e0042", "a cat"),
     ],
 )
 def test_marks_that_nobody_sees_are_removed_and_counted(caption: str, clean: str) -> None:
@@ -48,7 +53,19 @@ def test_further_captions_are_cleaned_as_well() -> None:
     assert json.loads(facts["further"][0].as_py()) == ["a dog", "two dogs"]
 
 
-@pytest.mark.parametrize("caption", ["a cat", "👩\u200d🚀 in space", "می\u200cخواهم", "ก\u0e34น", "e\u0301tude", "猫"])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a cat",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f flag",
+        "❤\ufe0f🔥",
+        "👩\u200d🚀 in space",
+        "می\u200cخواهم",
+        "ก\u0e34น",
+        "e\u0301tude",
+        "猫",
+    ],
+)
 def test_what_belongs_to_a_text_stays(caption: str) -> None:
     decisions = decide(facts_of([{"caption": caption}]), FilterConfig())
     assert decisions.kept["caption"].to_pylist() == [caption]
@@ -56,7 +73,7 @@ def test_what_belongs_to_a_text_stays(caption: str) -> None:
 
 
 NONSENSE: dict[str, list[str]] = {
-    "placeholder": ["nan", "NaN", "None", "N/A", "untitled", "---", "???", "[removed]", "image"],
+    "placeholder": ["nan", "NaN", "None", "N/A", "untitled", "---", "???", "[removed]", "image", "{caption}"],
     "file_name": ["IMG_2034.JPG", "DSC00012.jpeg", "holiday-photo.png", "IMG_20240101_120000", "a_b.webp", "猫.jpg"],
     "entities": ["cats &amp; dogs", "caf&#233; table", "a&nbsp;house", "&#x27;quoted&#x27;"],
     "markup": ["<b>a cat</b>", 'see <a href="x">here</a>', "line<br/>break"],

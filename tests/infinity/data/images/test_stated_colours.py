@@ -1,17 +1,20 @@
 """Colours that a picture states without a profile are followed: gAMA, cHRM, cICP, codes of AVIF, EXIF of cameras."""
 
+import io
 import struct
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from infinity.data.images.decoding import UnreadableError, decode
-from infinity.data.images.stated_colours import StatedColours, stated_colours
+from infinity.data.images.stated_colours import StatedColours, reads_alike, stated_colours
 from tests.fixtures.data.pictures_on_disk import encoded, noise
-from tests.infinity.data.images.test_colours import P3, far, grey_profile
+from tests.infinity.data.images.test_colours import P3, by_littlecms, far, grey_profile
+from tests.infinity.data.images.test_colours import SRGB as SRGB_PROFILE
+from tests.infinity.data.images.test_colours import WIDE as PROFILES
 
 LIMIT = 10**7
 D65 = np.array([0.95047, 1.0, 1.08883])
@@ -140,6 +143,153 @@ def test_a_profile_counts_more_than_codes_and_chunks() -> None:
     chunk = struct.pack(">I", 4) + b"gAMA" + gama(1.0) + struct.pack(">I", zlib.crc32(b"gAMA" + gama(1.0)))
     both = decode(data[:at] + chunk + data[at:], LIMIT)
     assert (both.pixels_sha256, both.converted_from) == (decode(data, LIMIT).pixels_sha256, "wide")
+
+
+def jp2(picture: np.ndarray, profile: bytes) -> bytes:
+    """A JPEG 2000 whose colour box holds a profile in the place of a number."""
+    data = encoded(picture, "JPEG2000", irreversible=False)
+    begin, end = data.index(b"jp2h") - 4, data.index(b"jp2c") - 4
+    at = data.index(b"colr", begin) - 4
+    (old,) = struct.unpack_from(">I", data, at)
+    box = struct.pack(">I", 11 + len(profile)) + b"colr\2\0\0" + profile
+    inside = data[begin + 8 : at] + box + data[at + old : end]
+    return data[:begin] + struct.pack(">I", 8 + len(inside)) + b"jp2h" + inside + data[end:]
+
+
+def bmp(picture: np.ndarray, profile: bytes) -> bytes:
+    """A BMP of the fifth version, with a profile behind its pixels."""
+    data = encoded(picture, "BMP")
+    (offset,) = struct.unpack_from("<I", data, 10)
+    pixels = data[offset:]
+    head = struct.pack("<I", 124) + data[18:54] + bytes(16) + b"DEBM" + bytes(48)
+    head += struct.pack("<IIII", 4, 124 + len(pixels), len(profile), 0)
+    whole = head + pixels + profile
+    return b"BM" + struct.pack("<IHHI", 14 + len(whole), 0, 0, 14 + len(head)) + whole
+
+
+def gif(picture: np.ndarray, profile: bytes) -> bytes:
+    """A GIF with a profile in an application block."""
+    data = encoded(Image.fromarray(picture).quantize(64), "GIF")
+    at = 13 + (3 << (data[10] & 7) + 1)
+    parts = [profile[i : i + 255] for i in range(0, len(profile), 255)]
+    block = b"!\xff\x0bICCRGBG1012" + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    return data[:at] + block + data[at:]
+
+
+@pytest.mark.parametrize("write", [jp2, bmp, gif])
+@pytest.mark.parametrize("name", ["p3", "adobe", "prophoto"])
+def test_profiles_in_containers_whose_profiles_pillow_leaves_alone_are_followed(write: Any, name: str) -> None:
+    data = write(noise(), PROFILES[name])
+    plain = Image.open(io.BytesIO(data)).convert("RGB")
+    picture = decode(data, LIMIT)
+    assert far(picture.image, by_littlecms(plain, PROFILES[name])) <= 2
+    assert far(picture.image, plain) > 10
+    assert (picture.converted_from, picture.keep_bytes) == ("wide", False)
+    assert decode(write(noise(), SRGB_PROFILE), LIMIT).converted_from == ""
+    for broken in (bytes(8), b"x" * 200, PROFILES[name][:100]):
+        assert far(decode(write(noise(), broken), LIMIT).image, plain) == 0
+
+
+@pytest.mark.parametrize("profile", [b"x" * 200, P3[:150]])
+def test_a_broken_profile_leaves_the_word_to_what_is_stated_beside_it(profile: bytes) -> None:
+    chunk = b"name\0\0" + zlib.compress(profile)
+    picture = decode(with_chunks(noise(), iCCP=chunk, gAMA=gama(1.0)), LIMIT)
+    assert far(picture.image, expected(noise().astype(float), SRGB, 1.0)) <= 2
+    assert far(decode(with_chunks(noise(), iCCP=chunk), LIMIT).image, noise()) == 0
+    damaged = decode(with_chunks(noise(), iCCP=b"name\0\0no stream", gAMA=gama(1.0)), LIMIT)
+    assert far(damaged.image, picture.image) == 0
+
+
+def test_in_png_known_codes_count_more_than_a_profile() -> None:
+    chunk = b"name\0\0" + zlib.compress(PROFILES["prophoto"])
+    picture = decode(with_chunks(noise(), cICP=bytes([12, 13, 0, 1]), iCCP=chunk), LIMIT)
+    assert far(picture.image, expected(noise().astype(float), WIDE["p3"], None)) <= 2
+    assert decode(with_chunks(noise(), cICP=bytes([1, 13, 0, 1]), iCCP=chunk), LIMIT).keep_bytes
+    for codes in ([2, 2, 0, 1], [99, 13, 0, 1]):  # which say nothing
+        unknown = decode(with_chunks(noise(), cICP=bytes(codes), iCCP=chunk), LIMIT)
+        assert unknown.converted_from == "wide"
+    stated = decode(with_chunks(noise(), cICP=bytes([99, 13, 0, 1]), gAMA=gama(1.0)), LIMIT)
+    assert stated.converted_from == "gAMA and cHRM"
+
+
+@pytest.mark.parametrize("gamma", [None, 1.0, 1.8])
+def test_tags_of_tiff_are_followed(gamma: float | None) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[318] = tuple(map(rational, (0.3127, 0.3290)))
+    tags[319] = tuple(rational(value) for point in WIDE["p3"] for value in point)
+    if gamma is not None:
+        tags[301] = tuple(round(65535 * (i / 255) ** gamma) for i in range(256))
+    picture = decode(encoded(noise(), "TIFF", tiffinfo=tags), LIMIT)
+    assert far(picture.image, expected(noise().astype(float), WIDE["p3"], gamma)) <= 2
+    assert picture.converted_from == "tags of TIFF"
+
+
+@pytest.mark.parametrize("curve", [(65535,) * 256, (0,) * 256, (0, 65535)])
+def test_curves_of_tiff_that_make_no_sense_leave_that_of_srgb(curve: tuple[int, ...]) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[319] = tuple(rational(value) for point in SRGB for value in point)
+    tags[301] = curve
+    assert far(decode(encoded(noise(), "TIFF", tiffinfo=tags), LIMIT).image, noise()) == 0
+
+
+def rational(value: float) -> TiffImagePlugin.IFDRational:
+    return TiffImagePlugin.IFDRational(round(value * 10000), 10000)
+
+
+def packed_grey(bits: int, clear: int) -> bytes:
+    """A grey PNG of few bits, all levels in a row, one of them transparent."""
+    levels = np.arange(2**bits)
+    row = np.packbits((levels[:, None] >> np.arange(bits - 1, -1, -1)) & 1).tobytes() * (32 // 2**bits + 1)
+    width = len(row) * 8 // bits
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, 24, bits, 0, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + row) * 24)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"tRNS", struct.pack(">H", clear))
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_transparent_levels_of_packed_grey_become_white(bits: int) -> None:
+    clear = 1
+    found = np.asarray(decode(packed_grey(bits, clear), LIMIT).image)[0, : 2**bits, 0].tolist()
+    steps = [level * 255 // (2**bits - 1) for level in range(2**bits)]
+    assert found == [255 if level == clear else step for level, step in enumerate(steps)]
+
+
+@pytest.mark.parametrize("profile", [b"", grey_profile(1.0)])
+def test_transparent_levels_of_deep_grey_become_white(profile: bytes) -> None:
+    deep = Image.fromarray((np.arange(1600, dtype=np.uint16) * 40).reshape(40, 40))
+    chunks = {"tRNS": struct.pack(">H", 400)} | ({"iCCP": b"n\0\0" + zlib.compress(profile)} if profile else {})
+    found = np.asarray(decode(with_chunks(deep, **chunks), LIMIT).image)[..., 0]
+    assert found[0, 10] == 255
+    assert found[0, 9] < 60
+    assert found[0, 11] < 60
+
+
+@pytest.mark.parametrize(
+    ("data", "alike"),
+    [
+        (encoded(noise()), True),
+        (encoded(noise(), "JPEG"), True),
+        (encoded(noise(), "WEBP"), True),
+        (with_chunks(noise(), gAMA=gama(1.0)), False),
+        (encoded(noise(), "JPEG", icc_profile=P3), False),
+        (encoded(noise(), "JPEG", exif=Image.Exif()), False),
+        (encoded(noise(), "WEBP", icc_profile=P3), False),
+        (encoded(noise(), "BMP"), False),
+        (encoded(noise(), "AVIF"), False),
+    ],
+)
+def test_files_that_every_reading_reads_alike_are_told(data: bytes, alike: bool) -> None:
+    assert reads_alike(data) == alike
 
 
 def camera(**tags: Any) -> Image.Exif:

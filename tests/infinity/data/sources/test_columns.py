@@ -198,3 +198,26 @@ def test_a_row_without_a_caption_says_which_columns_it_has(tmp_path: Path) -> No
     )
     assert only(tmp_path, {"file_name": "x.png", "text": ""}).found == ""
     assert only(tmp_path, {"file_name": "x.png", "text": "a cat"}).found == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["photo_file_name", "text"], ("photo_file_name",)),
+        (["photoFileName", "url"], ("photoFileName",)),
+        (["input_file_name", "edited_file_name"], ()),  # nobody knows which
+        (["file_name", "mask_file_name"], ("file_name",)),
+        (["filepath", "mask_file_name"], ("filepath",)),
+        (["profile_name", "text"], ()),
+    ],
+)
+def test_the_one_column_that_ends_as_hubs_let_it_end_is_the_picture(names: list[str], found: tuple[str, ...]) -> None:
+    assert SourceColumns().pictures(names) == found
+
+
+def test_lists_of_tags_are_one_caption_where_their_column_is_named() -> None:
+    fields = {"tags": ["a cat", "red"], "keywords": ["one"], "text": ["a", "b"]}
+    for name, caption, further in (("tags", "a cat, red", ()), ("keywords", "one", ()), ("text", "a", ("b",))):
+        told = SourceColumns(caption=name).captions_of(fields, "long")
+        assert (told.caption, told.further) == (caption, further)
+    assert SourceColumns().captions_of({"tags": ["a cat"]}, "long").caption is None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from benchmarks.layouts.cases import Layout, outcome
 from benchmarks.layouts.labelled import ALL_LAYOUTS
 from benchmarks.layouts.odd import ODD
+from benchmarks.layouts.published import PUBLISHED
 from benchmarks.layouts.tools import TOOLS
+from benchmarks.layouts.trainers import TRAINERS
 from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
 from infinity.data.curation.decisions import decide
@@ -34,17 +37,30 @@ def test_every_layout_is_read_or_refused_in_a_sentence(tmp_path: Path, layout: L
         check_laws(open_source(str(tmp_path / layout.source), columns=layout.columns))
 
 
+OTHER_WORDS = (
+    "hub: Parquet of classes, the column named",
+    "gallery-dl: JSON of tags, the column named",
+    "hydrus: a tag per line",
+    "prompts in PNG texts",
+)
+"""Layouts whose captions are not those of the others."""
+
+
 @pytest.mark.parametrize(
     "layout",
-    [each for each in (*ODD, *TOOLS) if each.kept == each.rows == 3 and not each.refused],
+    [
+        each
+        for each in (*ODD, *TOOLS, *PUBLISHED, *TRAINERS)
+        if each.kept == each.rows == 3 and not each.refused and each.name not in OTHER_WORDS
+    ],
     ids=lambda layout: layout.name,
 )
 def test_every_picture_has_its_own_caption(tmp_path: Path, layout: Layout) -> None:
     layout.make(tmp_path)
     source = open_source(str(tmp_path / layout.source), columns=layout.columns)
     found = [each for each in records(source) if each.caption and not each.problem]
-    wanted = {picture(i): text for i, text in enumerate(TEXTS)}
-    assert {fetch(each) for each in found} == set(wanted)
+    wanted = {picture(i, format): text for i, text in enumerate(TEXTS) for format in ("PNG", "JPEG")}
+    assert len({fetch(each) for each in found}) == 3
     for each in found:
         assert all(text.startswith(wanted[fetch(each)]) for text in (str(each.caption), *each.further))
 
@@ -242,6 +258,56 @@ def test_what_lies_in_a_hidden_folder_is_named_and_takes_no_part(tmp_path: Path,
     assert [(each.why, each.number) for each in source.not_read] == [("hidden files", 2)]
     (root / "t.csv").write_text(separated([{"image": f"{hidden}/0.png", "caption": "wanted"}]))
     assert [r.caption for r in records(open_source(str(root / "t.csv")))] == ["wanted"]
+
+
+def test_lists_of_addresses_beside_what_was_downloaded_are_named_and_not_read_twice(tmp_path: Path) -> None:
+    (layout,) = (each for each in PUBLISHED if each.name == "DataComp: metadata beside shards")
+    layout.make(tmp_path)
+    source = open_source(str(tmp_path))
+    assert [record.caption for record in records(source)] == list(TEXTS)
+    told = {each.why: (each.number, each.example) for each in source.not_read}
+    assert told["lists of addresses whose pictures were downloaded and lie beside them"] == (1, "metadata/0a1b.parquet")
+    for shard_file in (tmp_path / "shards").iterdir():
+        shard_file.unlink()
+    assert open_source(str(tmp_path)).kind == "URL list"  # without the pictures the list is the source
+
+
+@pytest.mark.parametrize("name", ["urls.jsonl", "urls.json"])
+def test_addresses_without_captions_are_refused_before_any_is_asked(tmp_path: Path, name: str) -> None:
+    rows = [{"url": f"https://example.com/{i}.jpg", "width": 9} for i in range(3)]
+    (tmp_path / name).write_text(lines(rows) if name.endswith("l") else json.dumps(rows))
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(
+            SourceError, match=f"{name}: no captions at all: .*the columns url, width; name the columns"
+        ):
+            open_source(str(place))
+    rows[2]["caption"] = "a cat"
+    (tmp_path / name).write_text(lines(rows) if name.endswith("l") else json.dumps(rows))
+    assert open_source(str(tmp_path)).kind == "URL list"
+
+
+@pytest.mark.parametrize(("name", "text"), [("t.csv", "file_name,text\n0.png,{}\n"), ("0.txt", "{}"),
+                                            ("t.jsonl", '{{"file_name": "0.png", "text": "{}"}}\n')])  # fmt: skip
+@pytest.mark.parametrize(
+    ("encoding", "caption"), [("cp1252", "schöne Katze"), ("shift_jis", "赤い猫"), ("gb18030", "红猫")]
+)
+def test_texts_in_other_encodings_say_where_and_what_to_do(
+    tmp_path: Path, name: str, text: str, encoding: str, caption: str
+) -> None:
+    pictures(tmp_path, ["0.png"])
+    (tmp_path / name).write_bytes(text.format(caption).encode(encoding))
+    problems = [str(each.problem) for each in records(open_source(str(tmp_path))) if each.problem]
+    assert len(problems) == 1
+    assert "not UTF-8: byte 0x" in problems[0]
+    assert problems[0].endswith("; save it as UTF-8")
+
+
+def test_classes_without_a_number_have_no_caption(tmp_path: Path) -> None:
+    about = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    content = pa.table({"image": [picture(i) for i in range(4)], "label": [1, -1, None, 7]})
+    pq.write_table(content.replace_schema_metadata({"huggingface": json.dumps(about)}), tmp_path / "t.parquet")
+    source = open_source(str(tmp_path), columns=SourceColumns(caption="label"))
+    assert [record.caption for record in records(source)] == ["dog", None, None, None]
 
 
 def test_a_link_to_nothing_is_a_row_with_a_reason(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -170,6 +172,48 @@ def test_a_purge_of_a_dropped_picture_that_is_killed_at_any_deletion_ends_when_i
         assert verify(copied) == ()
         number += 1
     assert number > 4
+
+
+def test_pages_and_stores_of_latents_go_too_and_trainings_are_named(tmp_path: Path) -> None:
+    manifest = built(tmp_path)
+    out = tmp_path / "out"
+    for kind in ("encoded-1", "transformer-2", "encoded-3"):
+        version = "dataset-0123" if kind.endswith("3") else storage.name(storage.parent(manifest.uri))
+        (out / kind).mkdir()
+        (out / kind / "spec.json").write_text(json.dumps({"manifest": f"runs/{version}/manifest.parquet"}))
+        (out / kind / "part.safetensors").write_bytes(b"made of pictures")
+    pages = {"own": CAPTION, "address": URL, "name": "somebody.png (40 x 40)", "other": "picture 3"}
+    for name, text in pages.items():
+        (out / f"{name}.html").write_text(f"<p>{text}</p>")
+    child, said = take_down(tmp_path, manifest, "sha256", "--purge")
+    assert traces(out) == []
+    assert sorted(path.stem for path in out.glob("*.html")) == ["other"]
+    assert sorted(path.name for path in out.glob("*-[123]")) == ["encoded-3", "transformer-2"]
+    assert "3 pages, 1 stores of latents" in said
+    assert f"not touched, and made from them: {out}/transformer-2 (weights, samples and sheets)" in said
+    assert verify(child) == ()
+
+
+def test_drafts_of_writers_that_died_go_too_and_young_ones_are_named(tmp_path: Path) -> None:
+    child = without_it(built(tmp_path))
+    places = [tmp_path / "out" / folder for folder in ("shards", "reduced")]
+    drafts = [place / f".{name}.tar.0123abcd.part" for place in places for name in ("old", "young")]
+    for draft in drafts:
+        draft.parent.mkdir(exist_ok=True)
+        draft.write_bytes(SECRET)
+        if "old" in draft.name:
+            os.utime(draft, (time.time() - 3600, time.time() - 3600))
+    done = purge(child, TakedownList(urls=(URL,)))
+    assert [draft.exists() for draft in drafts] == [False, True] * 2
+    assert (done.deleted["drafts"], done.writing) == (2, tuple(sorted(str(each) for each in drafts[1::2])))
+
+
+def test_a_page_that_tells_of_a_dropped_picture_goes_too(tmp_path: Path) -> None:
+    child = without_it(built(tmp_path, SMALL))
+    for name, text in {"gallery": "somebody.png (10 x 10)", "other": "x.png"}.items():
+        (tmp_path / "out" / f"{name}.html").write_text(f"<p>{text}</p>")
+    purge(child, TakedownList(urls=(URL,)))
+    assert [path.stem for path in (tmp_path / "out").glob("*.html")] == ["other"]
 
 
 @pytest.mark.parametrize("kind", ["url", "sha256"])
