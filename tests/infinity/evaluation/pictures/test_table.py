@@ -72,6 +72,25 @@ def test_what_is_no_table_is_refused(tmp_path: Path, ending: str, text: str) -> 
         read_table(str(tmp_path / f"t{ending}"))
 
 
+BEYOND_PYTHON = {
+    "zone": pa.array([5], pa.timestamp("s", "nowhere")),
+    "date": pa.array([2**31 - 1], pa.date32()),
+    "duration": pa.array([2**62], pa.duration("s")),
+    "text": pa.array([b"\xff"]).view(pa.string()),
+}
+"""Cells that a Parquet file can hold and Python cannot."""
+
+
+@pytest.mark.parametrize("kind", BEYOND_PYTHON)
+def test_a_cell_that_python_cannot_hold_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"prompt": ["a"], "file": ["a.png"], "taken": BEYOND_PYTHON[kind]}), file)
+    with pytest.raises(ValueError, match="expected a table of prompt and file"):
+        read_table(str(file))
+    with pytest.raises(ValueError, match="expected a table of prompt and file"):
+        PromptList(file=PinnedFile(uri=str(file))).read()
+
+
 def test_lists_of_prompts_alone_stay_lists() -> None:
     assert not has_pictures(b'["a", "b"]', "x.json")
     assert not has_pictures(b'{"prompt": "a", "id": 1}\n', "x.jsonl")
