@@ -55,7 +55,9 @@ def test_what_a_writer_of_csv_wrote_has_the_rows_that_it_wrote(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.sampled_from(['x","', '","', '"', "a,b", '"a', 'x"y,', '""', '"a"b', '","x', "", "long" * 9]), max_size=14),
+    st.lists(
+        st.sampled_from(['x","', '","', '"', "a,b", '"a', 'x"y,', '""', '"a"b', '","x', "", "long" * 9]), max_size=14
+    ),
     st.integers(3, 40),
 )
 def test_rows_are_those_of_the_rule_read_word_by_word(
@@ -84,7 +86,9 @@ def test_quotes_that_never_close_take_time_in_proportion_to_the_file(
     looked_at = []
     after = table_rows._Quotes.after
     monkeypatch.setattr(
-        table_rows._Quotes, "after", lambda self, line, *, is_open: looked_at.append(1) or after(self, line, is_open=is_open)
+        table_rows._Quotes,
+        "after",
+        lambda self, line, *, is_open: looked_at.append(1) or after(self, line, is_open=is_open),
     )
     assert rows_in(tmp_path, f"{line}\n" * 300) == [line] * 300
     assert len(looked_at) <= 2 * 300
