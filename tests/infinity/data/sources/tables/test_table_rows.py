@@ -66,12 +66,12 @@ def test_rows_are_those_of_the_rule_read_word_by_word(
     """The rule: the shortest run of lines that closes within the limit is a row, else the first line alone is."""
     quotes, wanted, rest = table_rows._Quotes(","), list[str](), list(parts)
     while rest:
-        number, state, size = 1, quotes.after(rest[0].encode(), is_open=False), len(rest[0]) + 1
+        number, state, size = 1, quotes.after(rest[0][:most].encode(), is_open=False), len(rest[0]) + 1
         while state == "open" and size <= most and number < len(rest):
-            state = quotes.after(rest[number].encode(), is_open=True)
+            state = quotes.after(rest[number][:most].encode(), is_open=True)
             size, number = size + len(rest[number]) + 1, number + 1
         number = number if state == "closed" else 1
-        wanted.append("\n".join(rest[:number])[:most])
+        wanted.append("\n".join(line[:most] for line in rest[:number])[:most])
         del rest[:number]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_rows, "MAX_ROW_BYTES", most)
