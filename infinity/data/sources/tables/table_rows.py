@@ -94,8 +94,10 @@ def quoted_rows(uri: str, start: int, length: int | None, delimiters: str = ",;\
     quotes = _Quotes(delimiters)
     source, held = lines(uri, start, length), deque[TextRow]()
     known = size = 0  # lines of ``held`` and their bytes, of which all but the first leave an open cell open
-    while held or (line := next(source, None)) is not None:
+    while True:
         if not held:
+            if (line := next(source, None)) is None:
+                return
             held.append(line)
         known, size = (known, size) if known else (1, held[0].num_bytes)
         number, state = 1, quotes.after(held[0].content, is_open=False)

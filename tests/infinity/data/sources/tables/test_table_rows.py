@@ -83,7 +83,7 @@ def test_rows_are_those_of_the_rule_read_word_by_word(
 def test_quotes_that_never_close_take_time_in_proportion_to_the_file(
     tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at = []
+    looked_at = list[bytes]()
     after = table_rows._Quotes.after
     monkeypatch.setattr(
         table_rows._Quotes,
