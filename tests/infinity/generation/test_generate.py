@@ -16,7 +16,6 @@ from infinity.generation import (
     sample_bits,
     to_uint8,
 )
-from infinity.generation.scale_loop import SamplingPlan
 from infinity.scales import ASPECT_RATIOS, published_schedule
 from infinity.text import TextCondition
 from infinity.tokenizer import ResidualLoop
@@ -63,22 +62,6 @@ def test_batch_of_many_equals_one_by_one_in_bits(sampling: SamplingConfig, head:
     for b, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
         alone = _generate([prompt], [seed], sampling, head=head)
         assert torch.equal(alone.labels.bits_BLC, together.labels.select([b]).bits_BLC)
-
-
-@pytest.mark.parametrize("guidance", [(1.0, 1.0, 3.0, 1.0), (3.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 3.0)])
-@pytest.mark.parametrize("guide_logits", [True, False])
-def test_three_pictures_of_a_plan_that_guides_one_scale_are_those_of_each_alone(
-    guidance: tuple[float, ...], guide_logits: bool
-) -> None:
-    blocks = () if guide_logits else (-1,)
-    sampling = SamplingConfig(guidance=guidance, guide_logits=guide_logits, guided_blocks=blocks, nucleus=1.0)
-    prompts, seeds = ["a cat", "a red dog", "two cows"], [3, 4, 5]
-    together = _generate(prompts, seeds, sampling)
-    assert SamplingPlan.of(sampling, SCHEDULE, 3).is_doubled
-    for b, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-        alone = _generate([prompt], [seed], sampling)
-        assert torch.equal(alone.labels.bits_BLC, together.labels.select([b]).bits_BLC)
-    assert not torch.equal(together.labels.bits_BLC, _generate(prompts, seeds).labels.bits_BLC)
 
 
 def test_seed_prompt_and_size_each_change_the_picture() -> None:

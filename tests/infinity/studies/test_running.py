@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,6 @@ from infinity.reporting.study import StudyResult
 from infinity.studies.grid import parse_seeds
 from infinity.studies.running import JSON_FILE, PAGE_FILE, StudyRun, run_study
 from infinity.studies.study import Arms, Study, better
-from infinity.studies.values import seconds_of
 from infinity.studies.world import World
 from infinity.training.tokenizer.collapse import CollapseError
 from tests.fixtures.jobs.study_jobs import WrittenReports
@@ -54,9 +52,8 @@ def started(folder: Path, **changes: object) -> StudyRun:
 
 def test_a_study_ends_in_a_verdict_a_page_and_a_json_file_and_is_not_run_twice(tmp_path: Path) -> None:
     jobs, told = WrittenReports(law), list[Progress]()
-    run, began = started(tmp_path), time.monotonic()
+    run = started(tmp_path)
     result = run_study(run, progress=told.append, run_jobs=jobs)
-    assert 0 <= sum(map(seconds_of, jobs.ran)) <= time.monotonic() - began + 0.01 * len(jobs.ran)
     assert result.verdict == "holds"
     trained = [job for job in jobs.ran if isinstance(job, TrainTransformerSpec)]
     assert len(trained) == 3 * 3 - 1, "the third seed of an arm that is clearly worse is saved"
