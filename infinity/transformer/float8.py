@@ -34,8 +34,8 @@ def to_float8(rows: Float[Tensor, "*N D"]) -> tuple[Tensor, Float[Tensor, "*N 1"
         ([[448.0, -224.0, 128.0]], 0.002232)
     """
     rows = rows.float()
-    largest = rows.abs().amax(dim=-1, keepdim=True)
-    scale = torch.where(largest == 0, 1.0, largest / LARGEST)
+    scale = rows.abs().amax(dim=-1, keepdim=True) / LARGEST
+    scale = torch.where(scale == 0, 1.0, scale)  # also where the largest number is too small for a scale of its own
     return (rows / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale
 
 

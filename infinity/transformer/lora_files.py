@@ -25,6 +25,9 @@ _KEY = re.compile(
     r"((?P<part>lora_A|lora_B|lora_down|lora_up)(\.[\w-]+)?\.weight"
     r"|(?P<vector>lora_magnitude_vector)(\.[\w-]+)?|(?P<alpha>alpha))"
 )
+_LONGEST_KEY = 300
+_REPEATS = re.compile(r"[*+?{]")
+_MAY_TAKE_LONG = re.compile(rf"\)[*+?{{]|.{{{_LONGEST_KEY}}}", re.DOTALL)
 _PARTS = {"lora_down": "lora_A", "lora_up": "lora_B"}
 """Names of kohya's sd-scripts for peft's."""
 
@@ -166,7 +169,7 @@ def _parts(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Ten
     """Return the tensors of every linear map by peft's names of the parts."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        match = _KEY.fullmatch(key)
+        match = _KEY.fullmatch(key) if len(key) <= _LONGEST_KEY else None
         if match is None:
             raise AdapterError(
                 f"{where}: expected tensors lora_A, lora_B and magnitudes of linear maps, found {key!r:.120}"
@@ -230,9 +233,14 @@ def _of_module(module: str, name: str, patterns: str, config: Mapping[str, Any],
     if not isinstance(found, dict):
         raise AdapterError(f"{where}: expected {patterns} to be an object, found {type(found).__name__}")
     for pattern, value in found.items():
+        if _MAY_TAKE_LONG.search(pattern) or len(_REPEATS.findall(pattern)) > 2 or pattern.count("|") > 9:
+            raise AdapterError(
+                f"{where}: {patterns} {pattern!r:.60}: expected the name of a linear map, or a plain pattern of names "
+                "(at most two repetitions, none of a group): others may never end; write the names"
+            )
         try:
             is_match = re.match(rf"(.*\.)?({pattern})$", module) is not None
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise AdapterError(f"{where}: {patterns} {pattern!r:.60} is not a regular expression") from error
         if is_match:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:

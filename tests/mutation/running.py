@@ -34,7 +34,7 @@ UNSUITED = "sharded_workers or two_workers or killed_in_any_act or whichever_wor
 
 _HEAVY = (
     "torch", "numpy", "scipy.linalg", "scipy.stats", "pyarrow.parquet", "PIL.Image", "boto3", "httpx", "aiohttp",
-    "moto.server", "moto.s3.responses", "safetensors.torch", "einops", "jaxtyping", "transformers", "webdataset",
+    "moto.server", "moto.s3.responses", "safetensors.torch", "jaxtyping", "transformers", "webdataset",
     "pydantic_settings", "typer", "hypothesis.strategies", "torch.utils.data", "torch.distributed.fsdp",
 )  # fmt: skip
 _GIB = 2**30

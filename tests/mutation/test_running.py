@@ -1,5 +1,6 @@
 """A mutant is killed by the test of its law, and survives tests of other laws."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation.running import ROOT
+from tests.mutation.running import _HEAVY, ROOT
 
 # In a process of its own: this one has imported the library already, so that a fork of it would import no mutant.
 PROGRAM = """
@@ -42,3 +43,9 @@ def test_the_test_of_the_law_decides(case: list[str], outcome: list[Any]) -> Non
         check=True,
     )
     assert json.loads(found.stdout) == outcome
+
+
+@pytest.mark.parametrize("name", _HEAVY)
+def test_what_every_fork_shares_is_installed(name: str) -> None:
+    """A package that left the project ended each run of mutants before its first one."""
+    assert importlib.util.find_spec(name) is not None

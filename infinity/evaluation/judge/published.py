@@ -143,17 +143,17 @@ def _from_lines(number: int, reply: str) -> list[str] | str:
 def _from_scores(number: int, reply: str) -> list[str] | str:
     lists = []
     for tag in ("analysis", "score"):
-        match = re.search(f"<{tag}>(.*?)</{tag}>", reply, re.DOTALL)
-        if match is None:
+        inner, closed, _ = reply.partition(f"<{tag}>")[2].partition(f"</{tag}>")
+        if not closed:
             return f"expected <{tag}> with a list, found none: {reply[:80]!r}"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                value = ast.literal_eval(match[1].strip())
+                value = ast.literal_eval(inner.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return f"expected a list in <{tag}>, found {match[1].strip()[:80]!r}"
+            return f"expected a list in <{tag}>, found {inner.strip()[:80]!r}"
         if not isinstance(value, list | tuple) or len(value) != number:
-            return f"expected a list of {number} in <{tag}>, found {match[1].strip()[:80]!r}"
+            return f"expected a list of {number} in <{tag}>, found {inner.strip()[:80]!r}"
         lists.append(value)
     return ["yes" if score == 1 else "no" for score in lists[1]]
 

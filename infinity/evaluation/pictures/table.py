@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infinity import storage
@@ -182,7 +183,8 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
         if not isinstance(found, list):
             raise ValueError(f"found {type(found).__name__}")
         return found
-    except (ValueError, OSError) as error:  # pyarrow's errors are ValueErrors
+    # Errors of pyarrow, and those of times beyond the calendar or of no zone.
+    except (ValueError, OSError, pa.ArrowException, ArithmeticError, LookupError) as error:
         raise ValueError(f"{uri}: expected a table of prompt and file ({error})") from error
 
 

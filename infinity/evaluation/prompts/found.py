@@ -255,7 +255,7 @@ def _check_unnamed(
 
 def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collection[str]) -> None:
     """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
-    if not ids or not all(name.isdigit() for name in ids):
+    if not ids or not all(name.isascii() and name.isdigit() for name in ids):
         return
     first, beyond = min(ids), f"{int(max(ids)) + 1:0{len(max(ids))}d}"
     if int(first) == 0 and first not in named and beyond in named:

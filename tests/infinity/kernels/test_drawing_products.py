@@ -72,6 +72,25 @@ def test_autocast_decides_bits_and_not_how_weights_and_inputs_are_stored() -> No
         assert serves(x, whole.weight, torch.bfloat16) == serves(x, layer.weight, torch.bfloat16)
 
 
+@torch.no_grad()
+def test_the_product_serves_tokens_of_pictures_in_numbers_alone() -> None:
+    layer, x = made(torch.float32)
+    if not module._has_product(torch.float32):
+        pytest.skip("this build of torch has no oneDNN")
+    weight, float32 = layer.weight, torch.float32
+    long = x[:1, :1].expand(1, LEAST_TOKENS, -1)
+    assert serves(long, weight, float32)
+    assert not serves(long[:, 1:], weight, float32)
+    assert not serves(long[0], weight, float32)
+    assert not serves(long[None], weight, float32)
+    assert not serves(long[:0], weight, float32)
+    assert not serves(long, weight.to(torch.int8), float32)
+    assert not serves(nn.Parameter(long), weight, float32)
+    assert not serves(long, weight, torch.float64)
+    with torch.enable_grad():
+        assert not serves(long, weight, float32)
+
+
 @pytest.mark.parametrize("gelu", [True, False])
 def test_short_inputs_gradients_plain_kernels_and_other_maps_take_the_formula(gelu: bool) -> None:
     layer, x = made(torch.float32)

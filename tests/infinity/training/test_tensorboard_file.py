@@ -55,6 +55,21 @@ def test_what_was_added_lies_on_the_disk_after_a_flush_and_after_a_while(
     board.close()
 
 
+def test_a_board_that_goes_on_says_from_which_step_earlier_events_do_not_count(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    for first, started in ((None, []), (7, [7])):
+        folder = tmp_path / str(first)
+        board = TensorBoardFile(str(folder), purge_step=first)
+        board.add_scalar("loss", 1.0, 8)
+        board.close()
+        (path,) = folder.iterdir()
+        loader = importlib.import_module("tensorboard.backend.event_processing.event_file_loader")
+        events = list(loader.LegacyEventFileLoader(str(path)).Load())
+        found = [event.step for event in events if event.session_log.status == SessionLog.START]
+        assert found == started
+
+
 def add_many(add: Callable[[int], object]) -> None:
     """Add more than any buffer holds."""
     for step in range(2, 2_000):

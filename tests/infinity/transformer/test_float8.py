@@ -39,6 +39,13 @@ def test_rows_of_zeros_stay_zero_and_nan_is_not_hidden() -> None:
     assert (codes[1].float() * scale[1]).isnan().all()
 
 
+@pytest.mark.parametrize("least", [2.0**-149, 2.0**-141, 2.0**-126])
+def test_the_smallest_numbers_that_there_are_make_no_nan(least: float) -> None:
+    rows = torch.tensor([[0.0, least, -least]])
+    codes, scale = to_float8(rows)
+    assert ((codes.float() * scale - rows).abs() <= least).all()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_product_is_that_of_the_restored_numbers_rounded_to_bfloat16(shape: tuple[int, int, int], bias: bool) -> None:

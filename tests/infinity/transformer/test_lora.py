@@ -184,6 +184,35 @@ def test_kinds_that_are_not_ours_are_one_sentence(tmp_path: Path, changes: dict[
         load_adapter(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a+)+$", "(.*)*x", "(a|a)?b?c?", ".*.*.*x", "(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)(a|a)", "x" * 300],
+)
+def test_a_pattern_that_may_never_end_is_refused(tmp_path: Path, pattern: str) -> None:
+    save_adapter(str(tmp_path), made(1))
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "alpha_pattern": {pattern: 1}}))
+    with pytest.raises(AdapterError, match="may never end; write the names"):
+        load_adapter(str(tmp_path))
+
+
+@pytest.mark.parametrize("pattern", [r"blocks\.[01]\..*(expand|query_key|contract)", ".*", "contract|query_key"])
+def test_a_pattern_of_names_is_followed(tmp_path: Path, pattern: str) -> None:
+    save_adapter(str(tmp_path), made(1, rank=2))
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "alpha_pattern": {pattern: 12}}))
+    assert {layer.scaling for layer in load_adapter(str(tmp_path)).layers.values()} == {6.0}
+
+
+def test_a_name_of_any_length_is_no_name_of_a_linear_map(tmp_path: Path) -> None:
+    save_adapter(str(tmp_path), made(1))
+    file = tmp_path / "adapter_model.safetensors"
+    key = f"{'a' * 400}.lora_A.weight"
+    safetensors.torch.save_file({key: torch.ones(1, 1)}, file)
+    with pytest.raises(AdapterError, match="expected tensors lora_A"):
+        load_adapter(str(tmp_path))
+
+
 def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="found none"):
         load_adapter(str(tmp_path))
@@ -221,6 +250,7 @@ def test_the_scale_stands_behind_a_colon() -> None:
     [
         ({"r": 7, "rank_pattern": {}}, "configuration says 7"),
         ({"rank_pattern": {".*": 5}}, "configuration says 5"),
+        ({"rank_pattern": {"a{99999999999999999999}": 5}}, "not a regular expression"),
         ({"rank_pattern": {"(": 5}}, "no.* regular expression|not a regular expression"),
         ({"alpha_pattern": [1]}, "alpha_pattern to be an object"),
         ({"alpha_pattern": {".*": "4"}}, "positive numbers in alpha_pattern"),

@@ -219,6 +219,8 @@ def cell_of(batch: pa.RecordBatch, name: str, index: int) -> Any:
         return batch.column(name)[index].as_py()
     except UnicodeDecodeError as error:
         return UnreadableError("bad_row", f"column {name}: not UTF-8: {error.reason}")
+    except (ValueError, ArithmeticError, LookupError) as error:  # times beyond the calendar, or of no zone
+        return UnreadableError("bad_row", f"column {name}: expected a value, found one that nothing can hold ({error})")
 
 
 def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | None, str | None]:

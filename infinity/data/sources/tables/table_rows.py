@@ -83,26 +83,35 @@ Rows = Callable[[str, int, int | None], Iterator[TextRow]]
 def quoted_rows(uri: str, start: int, length: int | None, delimiters: str = ",;\t|") -> Iterator[TextRow]:
     """Yield the rows of CSV, which may go on over line ends inside of a cell in quotes; see ``lines``.
 
+    No line is looked at more than twice, however many quotes never close.
+
     Args:
         start: Offset of a row.
         length: Bytes from there; None for all.
         delimiters: Characters between cells.
     """
     quotes = _Quotes(delimiters)
-    source, again = lines(uri, start, length), deque[TextRow]()
-    parts: list[TextRow] = []
-    state = "closed"
-    while (line := again.popleft() if again else next(source, None)) is not None or parts:
-        if line is not None:
-            parts.append(line)
-            state = quotes.after(line.content, is_open=state == "open")
-            if state == "open" and line.start + line.num_bytes - parts[0].start <= MAX_ROW_BYTES:
-                continue
-        if state != "closed":
-            again.extendleft(reversed(parts[1:]))
-            parts = parts[:1]
+    source, held = lines(uri, start, length), deque[TextRow]()
+    known = size = 0  # lines of ``held`` and their bytes, of which all but the first leave an open cell open
+    while True:
+        if not held:
+            if (line := next(source, None)) is None:
+                return
+            held.append(line)
+        known, size = (known, size) if known else (1, held[0].num_bytes)
+        number, state = 1, quotes.after(held[0].content, is_open=False)
+        while state == "open" and size <= MAX_ROW_BYTES:
+            # A further line that is held already was found broken before.
+            if known < len(held) or (line := next(source, None)) is None:
+                break
+            held.append(line)
+            state = quotes.after(line.content, is_open=True)
+            if state != "broken":
+                known, size = known + 1, size + line.num_bytes
+            number = known if state == "closed" else 1
+        parts = [held.popleft() for _ in range(number)]
+        known, size = known - number, size - sum(part.num_bytes for part in parts)
         yield _joined(parts)
-        parts, state = [], "closed"
 
 
 class _Quotes:

@@ -358,3 +358,111 @@ def test_points_that_span_no_colours_make_no_profile() -> None:
     assert StatedColours("x", (point, point, point, point), None).profile == b""
     assert StatedColours("x", ((0.3, 0.0), *SRGB), 1.0).profile == b""
     assert stated_colours(Image.new("RGB", (1, 1)), None) is None
+
+
+PLAIN = Image.new("RGB", (1, 1))
+WHITE = (0.3127, 0.3290)
+H273 = {
+    5: (WHITE, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
+    6: (WHITE, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: (WHITE, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    9: (WHITE, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: (WHITE, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""White, red, green and blue of table 2."""
+
+
+@pytest.mark.parametrize("primaries", H273)
+@pytest.mark.parametrize(
+    ("transfer", "gamma"), [(4, 2.2), (5, 2.8), (8, 1.0), *((code, None) for code in (1, 2, 6, 13, 14, 15))]
+)
+def test_every_code_of_h273_has_the_points_and_the_curve_of_its_table(
+    primaries: int, transfer: int, gamma: float | None
+) -> None:
+    found = stated_colours(PLAIN, (primaries, transfer))
+    assert found == StatedColours(f"H.273 {primaries}/{transfer}", H273[primaries], gamma)
+
+
+@pytest.mark.parametrize("primaries", [1, 2])
+def test_srgb_by_its_codes_states_nothing_but_another_curve_does(primaries: int) -> None:
+    assert [stated_colours(PLAIN, (primaries, transfer)) for transfer in (1, 2, 6, 13, 14, 15)] == [None] * 6
+    found = stated_colours(PLAIN, (primaries, 8))
+    assert found is not None
+    assert found.points == (WHITE, *SRGB)
+
+
+@pytest.mark.parametrize(
+    "codes", [(0, 13), (3, 13), (4, 13), (8, 13), (10, 13), (13, 13), (12, 3), (12, 7), (12, 12), (12, 17)]
+)
+def test_codes_without_a_meaning_here_state_nothing(codes: tuple[int, int]) -> None:
+    assert stated_colours(PLAIN, codes) is None
+
+
+def png_of(**info: object) -> Image.Image:
+    image = Image.open(io.BytesIO(encoded(noise(2, 2))))
+    image.info |= info
+    return image
+
+
+@pytest.mark.parametrize(
+    ("written", "gamma"),
+    [
+        (0.45455, None),
+        (0.4762, None),
+        (0.433, None),
+        (0.48, 1 / 0.48),
+        (0.431, 1 / 0.431),
+        (0.01, 10.0),
+        (50.0, 0.1),
+        (0.0, None),
+    ],
+)
+def test_gama_near_that_of_srgb_means_its_curve_and_other_ones_are_bounded(written: float, gamma: float | None) -> None:
+    found = stated_colours(png_of(gamma=written), None)
+    assert (None if found is None else found.gamma) == (gamma if gamma is None else pytest.approx(gamma))
+    assert found is None or found.points == (WHITE, *SRGB)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_point_that_is_off_by_more_than_rounding_is_another_point(place: int) -> None:
+    plain = [value for point in (WHITE, *SRGB) for value in point]
+    for off, is_another in ((0.0019, False), (-0.0019, False), (0.0021, True), (-0.0021, True)):
+        given = tuple(value + off * (place == number) for number, value in enumerate(plain))
+        found = stated_colours(png_of(chromaticity=given), None)
+        assert (found is not None) == is_another
+        assert found is None or found.points == tuple(zip(given[::2], given[1::2], strict=True))
+    assert stated_colours(png_of(chromaticity=tuple(plain[:7])), None) is None
+
+
+@pytest.mark.parametrize("gamma", [None, 1.8])
+def test_the_profile_is_the_one_that_littlecms_writes_of_the_same_points(gamma: float | None) -> None:
+    data = StatedColours("x", (WHITE, *SRGB), gamma).profile
+    assert int.from_bytes(data[:4], "big") == len(data)
+    (number,) = struct.unpack_from(">I", data, 128)
+    tags = [struct.unpack_from(">4sII", data, 132 + 12 * k) for k in range(number)]
+    assert {name for name, _, _ in tags} == {b"rXYZ", b"gXYZ", b"bXYZ", b"wtpt", b"rTRC", b"gTRC", b"bTRC"}
+    ends = [132 + 12 * number]
+    for _, at, size in tags:
+        assert at % 4 == 0
+        assert at >= ends[-1]
+        ends.append(at + size)
+    assert ends[-1] <= len(data) < ends[-1] + 4
+    found, own = (ImageCms.ImageCmsProfile(each).profile for each in (io.BytesIO(data), ImageCms.createProfile("sRGB")))
+    assert (found.version, found.device_class, found.connection_space, found.xcolor_space) == (
+        4.2,
+        "mntr",
+        "XYZ ",
+        "RGB ",
+    )
+    assert struct.unpack_from(">3i", data, 68) == (63190, 65536, 54061)  # the D50 of ICC.1
+    assert found.media_white_point[0] == pytest.approx((0.9642, 1.0, 0.8249), abs=1e-4)
+    for name in ("red_colorant", "green_colorant", "blue_colorant"):
+        assert getattr(found, name)[0] == pytest.approx(getattr(own, name)[0], abs=2e-3)
+    curve = next(data[at : at + size] for name, at, size in tags if name == b"rTRC")
+    kind, *numbers = struct.unpack_from(f">H2x{(len(curve) - 12) // 4}i", curve, 8)
+    wanted = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045) if gamma is None else (1.8,)
+    assert (kind, [number / 65536 for number in numbers]) == (
+        3 if gamma is None else 0,
+        pytest.approx(wanted, abs=1e-4),
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.caption_files import fields_of
 from infinity.data.sources.columns import SourceColumns
@@ -99,6 +100,23 @@ def test_masks_are_told_by_folder_or_by_header(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     found = masks_among(str(tmp_path / name) for name in files)
     assert {Path(each).relative_to(tmp_path).as_posix() for each in found} == {"a.png", "Masks/e.png"}
+
+
+def test_a_header_that_cannot_be_read_makes_no_mask_here_and_stops_the_listing_of_a_bucket(tmp_path: Path) -> None:
+    assert masks_among([str(tmp_path / "a.jpg"), str(tmp_path / "a.png")]) == frozenset()
+    with pytest.MonkeyPatch.context() as patch:
+        for error, stops in ((storage.StorageError("away"), True), (storage.EntryError("damaged"), False)):
+
+            def fails(*_: object, error: Exception = error, **__: object) -> bytes:
+                raise error
+
+            patch.setattr(storage, "read_bytes", fails)
+            files = ["s3://b/a.jpg", "s3://b/a.png"]
+            if not stops:
+                assert masks_among(files) == frozenset()
+                continue
+            with pytest.raises(storage.StorageError, match="away"):
+                masks_among(files)
 
 
 def test_a_mask_that_a_table_names_is_a_row_and_is_counted_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infinity.evaluation.pictures.table import has_pictures, is_table, read_table
+from infinity.evaluation.pictures.table import has_pictures, is_table, prompt_rows, read_table
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.storage.pinned import PinnedFile
 
@@ -70,6 +70,33 @@ def test_what_is_no_table_is_refused(tmp_path: Path, ending: str, text: str) -> 
     (tmp_path / f"t{ending}").write_text(text)
     with pytest.raises(ValueError, match=r"expected (a table|rows|an object)"):
         read_table(str(tmp_path / f"t{ending}"))
+
+
+BEYOND_PYTHON = {
+    "zone": pa.array([5], pa.timestamp("s", "nowhere")),
+    "date": pa.array([2**31 - 1], pa.date32()),
+    "duration": pa.array([2**62], pa.duration("s")),
+    "text": pa.array([b"\xff"]).view(pa.string()),
+}
+"""Cells that a Parquet file can hold and Python cannot."""
+
+
+@pytest.mark.parametrize("kind", BEYOND_PYTHON)
+def test_a_cell_that_python_cannot_hold_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"prompt": ["a"], "file": ["a.png"], "taken": BEYOND_PYTHON[kind]}), file)
+    with pytest.raises(ValueError, match="expected a table of prompt and file"):
+        read_table(str(file))
+    with pytest.raises(ValueError, match="expected a table of prompt and file"):
+        PromptList(file=PinnedFile(uri=str(file))).read()
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json"])
+def test_an_object_with_two_names_for_the_prompt_is_refused_as_a_header_is(tmp_path: Path, ending: str) -> None:
+    rows = [{"prompt": "a cat"}, {"Prompt": "a dog", "prompt ": "a cow"}]
+    text = json.dumps(rows) if ending == ".json" else "\n".join(map(json.dumps, rows))
+    with pytest.raises(ValueError, match="expected one column prompt, found 2"):
+        list(prompt_rows(text.encode(), f"p{ending}"))
 
 
 def test_lists_of_prompts_alone_stay_lists() -> None:

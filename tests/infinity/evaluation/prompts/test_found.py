@@ -16,10 +16,30 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.pictures.files import endings
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
-from infinity.evaluation.prompts.found import Layout, in_folders, in_folders_or_flat, locate
+from infinity.evaluation.prompts.found import Layout, in_folders, in_folders_or_flat, locate, padded
 from infinity.storage.pinned import PinnedFile
 
 SHAPES = ("star", "heart", "square", "star")  # the official file has prompts twice too
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "beyond", "expected"),
+    [
+        ("7", ["00006", "00007"], 0, "00007"),
+        ("8", ["00006", "00007"], 0, "8"),
+        ("8", ["00006", "00007"], 1, "00008"),
+        ("9", ["00006", "00007"], 1, "9"),
+        ("5", ["00006", "00007"], 1, "5"),
+        ("7", ["a7"], 1, "7"),
+        ("7", ["\u00b2"], 1, "7"),
+        ("\u00b2", ["00002"], 1, "\u00b2"),
+        ("x", ["00002"], 1, "x"),
+        ("2", [], 1, "2"),
+    ],
+)
+def test_a_number_gets_the_zeros_of_the_ids_that_have_it(name: str, ids: list[str], beyond: int, expected: str) -> None:
+    assert padded(name, ids, beyond) == expected
+    assert beyond or padded(name, ids) == expected
 
 
 def line(shape: str) -> dict[str, object]:

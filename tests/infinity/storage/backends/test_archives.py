@@ -16,7 +16,7 @@ import pytest
 from infinity import storage
 from infinity.storage.backends import archives
 
-CONTENT = {"a.txt": b"one", "b/c.bin": bytes(range(256)) * 40, "b/d": b""}
+CONTENT = {"a.txt": b"one", "b/c.bin": bytes(range(256)) * 40, "b/d": b"", "b/e": b"1", "bf/g": b"two"}
 
 
 def write(path: Path, content: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> str:
@@ -30,7 +30,7 @@ def write(path: Path, content: dict[str, bytes], method: int = zipfile.ZIP_DEFLA
 def test_files_in_an_archive_are_listed_and_read_like_files(tmp_path: Path, method: int) -> None:
     inside = write(tmp_path / "x.zip", CONTENT, method)
     assert storage.list_files(inside) == tuple(f"{inside}/{name}" for name in sorted(CONTENT))
-    assert storage.list_files(f"{inside}/b") == (f"{inside}/b/c.bin", f"{inside}/b/d")
+    assert storage.list_files(f"{inside}/b") == tuple(f"{inside}/b/{name}" for name in ("c.bin", "d", "e"))
     for name, data in CONTENT.items():
         uri = f"{inside}/{name}"
         assert (storage.read_bytes(uri), storage.size(uri), storage.exists(uri)) == (data, len(data), True)
@@ -38,9 +38,14 @@ def test_files_in_an_archive_are_listed_and_read_like_files(tmp_path: Path, meth
         with storage.local_copy(uri) as copy:
             assert copy.read_bytes() == data
     assert storage.exists(f"{inside}/b")
+    assert storage.exists(f"{inside}/b/")
+    assert storage.exists(inside)
+    assert not storage.exists(f"{inside}/bf/g/h")
+    assert not storage.exists(f"{inside}/f")
+    for absent in ("e", "bf", "b"):
+        with pytest.raises(storage.FileMissingError, match="no such file in the archive"):
+            storage.read_bytes(f"{inside}/{absent}")
     assert not storage.exists(f"{inside}/e")
-    with pytest.raises(storage.FileMissingError, match="no such file in the archive"):
-        storage.read_bytes(f"{inside}/e")
     storage.download_folder(inside, tmp_path / "out")
     assert (tmp_path / "out/b/c.bin").read_bytes() == CONTENT["b/c.bin"]
 
@@ -106,6 +111,21 @@ def test_an_entry_that_states_a_wrong_size_unpacks_no_further_than_stated(tmp_pa
     struct.pack_into("<I", data, at + 24, 1000)
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(storage.EntryError, match="damaged: its content has not the size"):
+        storage.read_bytes(f"{inside}/a")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("stated", [0, 1, 1000, 9_999, 10_001])
+def test_content_that_only_begins_as_stated_is_damaged(tmp_path: Path, method: int, stated: int) -> None:
+    """The checksum is that of what is stated, so that the size alone tells."""
+    content = bytes(range(250)) * 40
+    inside = write(tmp_path / "x.zip", {"a": content}, method)
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    at = data.find(b"PK\1\2")
+    struct.pack_into("<I", data, at + 16, zlib.crc32(content[:stated]))
+    struct.pack_into("<I", data, at + 24, stated)
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(storage.EntryError, match="damaged"):
         storage.read_bytes(f"{inside}/a")
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity.data.sources.opening import open_source
+from infinity.data.sources.tables import table_rows
 from infinity.data.sources.tables.table_rows import quoted_rows
 from tests.infinity.data.sources.test_opening import check_laws, records
 
@@ -50,6 +51,47 @@ def test_what_a_writer_of_csv_wrote_has_the_rows_that_it_wrote(
     assert [next(csv.reader([row.rstrip("\r")], delimiter=delimiter)) for row in found] == [
         [cell.replace("\r\n", "\n") for cell in row] for row in rows
     ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(['x","', '","', '"', "a,b", '"a', 'x"y,', '""', '"a"b', '","x', "", "long" * 9]), max_size=14
+    ),
+    st.integers(3, 40),
+)
+def test_rows_are_those_of_the_rule_read_word_by_word(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str], most: int
+) -> None:
+    """The rule: the shortest run of lines that closes within the limit is a row, else the first line alone is."""
+    quotes, wanted, rest = table_rows._Quotes(","), list[str](), list(parts)
+    while rest:
+        number, state, size = 1, quotes.after(rest[0][:most].encode(), is_open=False), len(rest[0]) + 1
+        while state == "open" and size <= most and number < len(rest):
+            state = quotes.after(rest[number][:most].encode(), is_open=True)
+            size, number = size + len(rest[number]) + 1, number + 1
+        number = number if state == "closed" else 1
+        wanted.append("\n".join(line[:most] for line in rest[:number])[:most])
+        del rest[:number]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_rows, "MAX_ROW_BYTES", most)
+        found = rows_in(tmp_path_factory.mktemp("csv"), "".join(f"{part}\n" for part in parts))
+    assert found == wanted
+
+
+@pytest.mark.parametrize("line", ['x","', '"a', '""x"'])
+def test_quotes_that_never_close_take_time_in_proportion_to_the_file(
+    tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = list[bytes]()
+    after = table_rows._Quotes.after
+    monkeypatch.setattr(
+        table_rows._Quotes,
+        "after",
+        lambda self, line, *, is_open: looked_at.append(1) or after(self, line, is_open=is_open),
+    )
+    assert rows_in(tmp_path, f"{line}\n" * 300) == [line] * 300
+    assert len(looked_at) <= 2 * 300
 
 
 def test_a_row_with_too_many_cells_says_what_to_do(tmp_path: Path) -> None:
