@@ -120,12 +120,12 @@ def test_commands_that_start_the_stack_at_once_start_each_service_once(
     config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As two terminals do: a second server of one database would stay behind when the stack ends."""
-    started, usual = list[int](), processes.start
+    started, usual = list[processes.Service](), processes.start
 
     def start(*arguments: Any, **options: Any) -> processes.Service:
         time.sleep(0.3)  # as on a busy machine
         service = usual(*arguments, **options)
-        started.append(service.pid)
+        started.append(service)
         return service
 
     monkeypatch.setattr(processes, "start", start)
@@ -135,7 +135,8 @@ def test_commands_that_start_the_stack_at_once_start_each_service_once(
         assert len(urls) == len(started) == 1
     finally:
         Stack(config).down()
-        assert [processes.birth(pid) for pid in started] == [None]
+        left = [service for service in started if processes.stop(service)]
+    assert not left
 
 
 class OpenServer(BaseHTTPRequestHandler):

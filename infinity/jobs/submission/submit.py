@@ -33,7 +33,10 @@ STOP_S = 45
 """Seconds that a job gets to store its state before the cluster kills it."""
 PATIENCE_S = 25.0
 """Seconds that a cancelled process waits for the end of its job: Prefect kills it after 30."""
-PASSED_ON = ("INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS")
+PASSED_ON = (
+    "INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS", "INFINITY_LOG_FORMAT",
+    "INFINITY_TRACKERS", "INFINITY_TRACKING_PROJECT",
+)  # fmt: skip
 """Settings of this process that the job gets; places and secrets are those of the cluster."""
 
 
@@ -78,13 +81,23 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
         return load_report(spec, report_type)
     client, files = JobClient(address), JobFiles.of(spec)
     with _asked_to_end() as asked, signing(files, watcher.run):
-        submitted = _begin(client, files, spec, watcher)
-        state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
-    files.withdraw(state.metadata.get("mark", ""))
+        while True:
+            submitted = _begin(client, files, spec, watcher)
+            state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
+            files.withdraw(state.metadata.get("mark", ""))
+            if not _ended_with_its_run(state, watcher):
+                break
+            watcher.told(f"the run {state.metadata['run']}, which had started it, was stopped; starting it again")
     if not is_done(spec):
         raise _failure(client, files, spec, state)
     progress(Progress(1.0, "done"))
     return load_report(spec, report_type)
+
+
+def _ended_with_its_run(state: JobState, watcher: Watcher) -> bool:
+    """Return whether a job was stopped because the run that had started it was; another run that waits goes on."""
+    by = state.metadata.get("run", "")
+    return state.status == "STOPPED" and by != watcher.run and watcher.stops(by)
 
 
 def _begin(client: JobClient, files: JobFiles, spec: JobSpec, watcher: Watcher) -> JobState:

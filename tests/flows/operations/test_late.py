@@ -13,6 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Late, Pending, Running
 
 from flows.operations import late
@@ -108,6 +109,22 @@ def test_a_run_whose_pool_was_deleted_says_so(place: Place) -> None:
     place.client.delete_work_pool(place.pool)
     after = place.client.read_flow_run(run.id)
     assert "the work pool of its deployment is gone" in reason(place.client, after)
+
+
+def test_a_run_of_which_something_was_deleted_meanwhile_keeps_no_other_from_its_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, other = place.run(), place.run()
+
+    def explain(client: SyncPrefectClient, run: FlowRun) -> str:
+        if run.id == gone.id:
+            raise ObjectNotFound(Exception("its deployment"))
+        return reason(client, run)
+
+    monkeypatch.setattr(late, "reason", explain)
+    late.explain_late()
+    assert not place.lines(gone)
+    assert place.lines(other)
 
 
 def test_the_server_explains_by_itself_and_outlives_answers_that_do_not_come(
