@@ -14,7 +14,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Late, Pending, Running
+from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
 from flows.operations import late
 from flows.operations.late import explain_late, explained_again_and_again, reason
@@ -102,6 +102,15 @@ def test_limits_of_pool_and_deployment_and_paused_queues_count_too(place: Place)
     assert "lets 0 runs be at work" in reason(place.client, run)
     place.client.update_work_queue(queue.id, is_paused=True)
     assert f"`prefect work-queue resume machine --pool {place.pool}`" in reason(place.client, run)
+
+
+def test_a_run_that_its_deployment_has_no_place_for_says_who_has_it(place: Place) -> None:
+    """A worker has asked for it already, and the server gave it a later time instead of a place."""
+    holder, waits = place.run(), place.run()
+    place.client.set_flow_run_state(holder.id, Running(), force=True)
+    place.client.set_flow_run_state(waits.id, AwaitingConcurrencySlot(), force=True)
+    assert any(waits.name in said and holder.name in said for said in late.explain_late())
+    assert holder.name in place.lines(waits)[-1]
 
 
 def test_a_run_whose_pool_was_deleted_says_so(place: Place) -> None:

@@ -73,6 +73,27 @@ def test_a_run_is_a_name_a_path_or_a_uri(tmp_path: Path, monkeypatch: pytest.Mon
             folder_of(wrong)
 
 
+@pytest.mark.parametrize(
+    "run", ["demo ", " demo", "a\nb", "a\x00b", "/runs/demo\t", "s3://bucket/a\x1b[2Jb", "\u202ea", "a\udc80"]
+)
+def test_a_name_that_nobody_can_read_on_a_page_is_refused(run: str) -> None:
+    with pytest.raises(ValueError, match="expected a name without spaces around it"):
+        folder_of(run)
+
+
+@pytest.mark.parametrize("run", ["registry", "studies", "/data/registry", "s3://bucket/runs/studies/"])
+def test_a_run_does_not_lie_where_the_champions_or_the_studies_do(run: str) -> None:
+    with pytest.raises(ValueError, match=r"is the folder of the \w+ beside the runs"):
+        folder_of(run)
+
+
+@pytest.mark.parametrize(
+    "run", ["Meine Bilder 猫", "a'b\"c`d", "a{b}%20#?&", "-x", "ü" * 60, "👩\u200d🔬", "می\u200cخواهم"]
+)
+def test_any_other_name_is_one(run: str) -> None:
+    assert folder_of(run).endswith(f"/{run}")
+
+
 def test_other_pictures_move_the_finetuning_but_not_the_model_it_starts_from(plan: EndToEnd, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
