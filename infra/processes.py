@@ -103,15 +103,21 @@ class Register:
 
 
 @contextlib.contextmanager
-def alone_with(path: Path) -> Iterator[None]:
+def alone_with(path: Path, waiting: str = "") -> Iterator[None]:
     """Inside the block nobody else holds the lock in a file; it ends with the process, however that ends.
 
     Args:
         path: File of the lock, made if need be; it stays.
+        waiting: Sentence that is printed where another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

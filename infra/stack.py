@@ -135,7 +135,8 @@ class Stack:
 
     def _deploying(self) -> AbstractContextManager[None]:
         """Return a block in which no other command deploys, or starts the first worker, which ends runs of nobody."""
-        return processes.alone_with(self._private("stack") / "deploying.lock")
+        waiting = "another command deploys to this stack; waiting for its end ..."
+        return processes.alone_with(self._private("stack") / "deploying.lock", waiting)
 
     def _deploy(self, server: Server) -> None:
         def prefect(*arguments: str) -> None:
