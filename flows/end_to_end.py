@@ -11,7 +11,7 @@ from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, Pr
 from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.run_page import publish_run
-from flows.records.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.records.plan import Change, changed, folder_of, new_plan, replace_plan
 from flows.records.summary import StageReports, summarize
 from flows.stages.announcing import announce_plan
 from flows.stages.kinds import announce_once, dataset_stage, evaluation_stage, training_stage
@@ -60,7 +60,7 @@ def end_to_end(
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
     plan = changed(new_plan(recipe, data or None, folder), changes)
     announce_plan(plan)
-    save_plan(plan, folder)
+    replace_plan(plan, folder)
     is_new = not is_done(plan.finetune)
     reports = StageReports(
         dataset=dataset_stage(plan.dataset),

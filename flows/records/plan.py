@@ -132,6 +132,12 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     return uri
 
 
+def replace_plan(plan: EndToEnd, folder: str) -> None:
+    """Write ``run.json`` of a run that begins, or begins anew; a flow that changes it meanwhile is waited for."""
+    with alone_in(folder):
+        save_plan(plan, folder)
+
+
 def is_begun(run: str) -> bool:
     """Return whether a run of this name was begun."""
     return storage.exists(storage.join(folder_of(run), PLAN_FILE))
