@@ -56,6 +56,11 @@ class JobState:
     metadata: Mapping[str, str]
 
     @property
+    def mark(self) -> str:
+        """Text that tells this job from every other one of its id; empty where it was submitted without one."""
+        return self.metadata.get("mark", "")
+
+    @property
     def is_over(self) -> bool:
         """True for a job that does nothing any more."""
         return self.status in ENDED

@@ -84,7 +84,7 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
         while True:
             submitted = _begin(client, files, spec, watcher)
             state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
-            files.withdraw(state.metadata.get("mark", ""))
+            files.withdraw(state.mark)
             if not _ended_with_its_run(state, watcher):
                 break
             watcher.told(f"the run {state.metadata['run']}, which had started it, was stopped; starting it again")
@@ -147,7 +147,7 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.metadata.get("mark", ""), progress)
+    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.mark, progress)
     while True:
         teller.take_turn()
         try:
@@ -160,8 +160,10 @@ def _wait(
                 raise ClusterLostError(f"the Ray cluster at {client.address} does not know the job {job} any more")
             if state.is_over:
                 return state
+            if state.mark != submitted.mark:  # it was over, and another run was first to start it again
+                submitted, teller = state, _ProgressTeller(files, state.mark, progress)
         if asked.wait(POLL_S):
-            _stop(client, job, watcher, submitted.metadata.get("run", ""))
+            _stop(client, job, watcher, submitted)
 
 
 @contextmanager
@@ -218,12 +220,13 @@ class _ProgressTeller:
         self._is_away = False
 
 
-def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None:
+def _stop(client: JobClient, job: str, watcher: Watcher, submitted: JobState) -> None:
     """End the job if it is this run's, and raise.
 
     Raises:
         StoppedError: Always.
     """
+    submitter = submitted.metadata.get("run", "")
     if submitter != watcher.run and not watcher.stops(submitter):
         raise StoppedError(f"asked to end; the Ray job {job} goes on for run {submitter}, which has started it")
     until = time.monotonic() + PATIENCE_S
@@ -231,7 +234,7 @@ def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None
         client.stop(job)
         while time.monotonic() < until:
             state = client.state(job)
-            if state is None or state.is_over:
+            if state is None or state.is_over or state.mark != submitted.mark:
                 raise StoppedError(f"asked to end; the Ray job {job} has ended")
             time.sleep(0.5)
     except ClusterLostError as error:
@@ -253,7 +256,7 @@ def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState)
     if state.status == "STOPPED":
         return SubmissionError(f"the Ray job {job} was stopped on the cluster; see {client.page(job)}")
     with suppress(storage.StorageError):
-        if (said := files.ended(state.metadata.get("mark", ""))) is not None:
+        if (said := files.ended(state.mark)) is not None:
             return ClusterLostError(said[0]) if said[1] else SubmissionError(said[0])
     if state.exit_code in (1, MAY_PASS) and (errors := _ERROR.findall(state.message)):  # its folder is full, or away
         return (SubmissionError if state.exit_code == 1 else ClusterLostError)(errors[-1])

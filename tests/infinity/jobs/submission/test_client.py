@@ -13,7 +13,7 @@ from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.jobs.progress import silent
 from infinity.jobs.submission import client as client_module
 from infinity.jobs.submission import submit as submit_module
-from infinity.jobs.submission.client import JobClient, SubmissionError
+from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
 from infinity.jobs.submission.files import submission_id
 from infinity.jobs.submission.submit import StoppedError, Watcher, _stop, run_as_job
 from infinity.jobs.watching import ClusterLostError, NoClusterError
@@ -126,6 +126,16 @@ def test_a_job_whose_run_was_cancelled_is_started_again_by_another_run_that_wait
     assert dashboard.jobs[job]["run"] == "run-2"
 
 
+def test_who_cancels_does_not_wait_for_the_job_that_another_run_has_started_meanwhile(
+    dashboard: DashboardStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = JobClient(dashboard.address)
+    dashboard.jobs["infinity-1"] = {"run": "run-2", "mark": "theirs"}
+    monkeypatch.setattr(client, "stop", lambda job: None)
+    with pytest.raises(StoppedError, match="has ended"):
+        _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1", "mark": "mine"}))
+
+
 def test_a_job_gets_how_it_shall_work_and_neither_places_nor_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = {
         "INFINITY_LOG_FORMAT": "json", "INFINITY_TRACKERS": "mlflow", "INFINITY_TRACKING_PROJECT": "p",
@@ -166,8 +176,8 @@ def test_a_cancel_while_the_cluster_is_away_ends_at_once_and_says_what_becomes_o
             dashboard.speaks.clear()
             monkeypatch.setattr(client._client, "answer_s", 0.3)
             with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-                _stop(client, "infinity-1", Watcher("run-1"), "run-1")
+                _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
     if how == "gone":
         with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-            _stop(client, "infinity-1", Watcher("run-1"), "run-1")
+            _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
     assert time.monotonic() - began < AGES_S / 2
