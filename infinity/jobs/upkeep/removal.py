@@ -17,6 +17,7 @@ from infinity.jobs.upkeep.rules import GcPlan, Removable
 from infinity.storage.fences import fenced
 from infinity.storage.inventory import UnfinishedFile, folders_in
 from infinity.storage.leases.lease import acquire
+from infinity.storage.leases.look import holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +49,24 @@ def remove(plan: GcPlan, runs: tuple[str, ...]) -> Iterator[Removed]:
     going = {item.stage for item in plan.removable if item.kind == "stage"}
     stayed = {stage.uri for stage in plan.stages} - going
     for item in plan.removable:
-        if item.stage is not None:
+        if item.kind == "draft":
+            yield _remove_draft(item)
+        elif item.stage is not None:
             yield _remove_owned(item, item.stage, runs)
         elif item.run is not None and (build := _other_build(item.run, stayed)) is not None:
             yield Removed(item, f"{build} may name it by now")
         else:
-            _take_away(item)
+            storage.delete_tree(item.uri)
             yield Removed(item)
 
 
-def _take_away(item: Removable) -> None:
-    if item.kind == "draft":
-        UnfinishedFile(item.uri, item.num_bytes, 0.0, item.upload).discard()
-    else:
-        storage.delete_tree(item.uri)
+def _remove_draft(item: Removable) -> Removed:
+    """Remove what a writer did not finish, unless the job in whose folder it lies is being worked on."""
+    owner = None if item.stage is None else holder(item.stage)
+    if owner is not None and not owner.is_gone:
+        return Removed(item, f"{item.stage} is being worked on by {owner.who}, since {owner.since}")
+    UnfinishedFile(item.uri, item.num_bytes, 0.0, item.upload).discard()
+    return Removed(item)
 
 
 def _other_build(run: str, stayed: Collection[str]) -> str | None:
@@ -95,7 +100,7 @@ def _remove_owned(item: Removable, folder: str, runs: tuple[str, ...]) -> Remove
             if item.kind == "stage":
                 remove_content(folder)
             else:
-                _take_away(item)
+                storage.delete_tree(item.uri)
         is_gone = item.kind == "stage"
     finally:
         # The token of an unfinished job stays, as when its owner gives it back.
