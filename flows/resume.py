@@ -57,6 +57,7 @@ def _resume(client: SyncPrefectClient, id_: UUID, most: int) -> State[Any]:
         return Failed(name="GaveUp", message=message)
     tags = sorted({tag for tag in run.tags if tag != BY_SCHEDULE} | {first})
     try:
+        client.read_deployment(run.deployment_id)
         new = client.create_flow_run_from_deployment(
             run.deployment_id,
             parameters=run.parameters,
