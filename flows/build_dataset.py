@@ -5,7 +5,7 @@ from prefect import flow
 from flows.forms.parameters import DatasetForm
 from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
-from flows.records.plan import changed, folder_of, new_plan, save_plan
+from flows.records.plan import changed, folder_of, new_plan, replace_plan
 from flows.stages.kinds import dataset_stage
 from flows.stages.stage import flow_body
 from infinity.jobs.dataset.build import BuildDatasetReport
@@ -36,5 +36,5 @@ def build_dataset(
     """
     folder = folder_of(run)
     plan = changed(new_plan(recipe, data or None, folder), {"dataset": dataset.change})
-    save_plan(plan, folder)
+    replace_plan(plan, folder)
     return dataset_stage(plan.dataset)

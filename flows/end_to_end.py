@@ -11,16 +11,15 @@ from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, Pr
 from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.run_page import publish_run
-from flows.records.events import announce_model
-from flows.records.models import note_model
-from flows.records.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.records.plan import Change, changed, folder_of, new_plan, replace_plan
 from flows.records.summary import StageReports, summarize
 from flows.stages.announcing import announce_plan
-from flows.stages.kinds import dataset_stage, evaluation_stage, training_stage
+from flows.stages.kinds import announce_once, dataset_stage, evaluation_stage, training_stage
 from flows.stages.stage import flow_body
 from infinity.jobs.spec import is_done
 from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
+from infra.settings import settings
 
 
 @flow(
@@ -61,7 +60,7 @@ def end_to_end(
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
     plan = changed(new_plan(recipe, data or None, folder), changes)
     announce_plan(plan)
-    save_plan(plan, folder)
+    replace_plan(plan, folder)
     is_new = not is_done(plan.finetune)
     reports = StageReports(
         dataset=dataset_stage(plan.dataset),
@@ -73,9 +72,7 @@ def end_to_end(
     summary = summarize(plan, reports, title=run, command=_command(run, data or None, recipe, forms))
     files = write_report(summary, folder)
     publish_run({"report": files.html, "figures": files.json}, summary, plan)
-    if is_new:
-        note_model(folder, plan.evaluation.model)
-        announce_model(run, plan.evaluation.model)
+    announce_once(run, plan.evaluation.model, is_new=is_new)
     get_run_logger().info("The report is at %s", files.html)
     return files
 
@@ -99,6 +96,7 @@ def _command(run: str, data: str | None, recipe: str, forms: _Forms) -> str:
         return "make demo" + "".join(f" {k.upper()}={shlex.quote(v)}" for k, v in given.items() if v is not None)
     values = {"run": run, "recipe": recipe} | ({} if data is None else {"data": data})
     parameters = [f"{name}={json.dumps(value)}" for name, value in (values | filled).items()]
-    return "prefect deployment run end-to-end/local --watch " + " ".join(
+    deployment = f"end-to-end/{settings().environment or 'local'}"
+    return f"prefect deployment run {deployment} --watch " + " ".join(
         f"--param {shlex.quote(parameter)}" for parameter in parameters
     )

@@ -19,13 +19,12 @@ from flows.operations.outage import ANSWER_S
 from flows.operations.reaper import explain_crash
 from flows.pages.comparison_page import publish_comparison
 from flows.pages.fleet_page import publish_fleet
-from flows.records.plan import folder_of
 from flows.stages.stage import flow_body
 from infinity.jobs.upkeep.cards import card
 from infinity.jobs.upkeep.fleet import RunStatus
 from infinity.jobs.upkeep.fleet import fleet as status_of
 from infinity.jobs.upkeep.inventory import Inventory, take_inventory
-from infinity.jobs.upkeep.run_views import view
+from infinity.jobs.upkeep.run_views import view, views
 from infra.settings import settings
 
 MOST_FAILURES = 20
@@ -37,15 +36,15 @@ def fleet(compare: tuple[str, ...] | None = ()) -> int:
     """Publish the page of all runs as the artifact "fleet"; return the number of runs.
 
     Args:
-        compare: Names of two or more runs that the artifact "comparison" shows side by side. Empty: the two that
-            changed last.
+        compare: Names or folders of two or more runs that the artifact "comparison" shows side by side. Empty: the two
+            that changed last.
     """
     inventory = take_inventory(settings().runs)
     runs = status_of(inventory)
     prices = {"cpu_hour": settings().price_cpu_hour, "gpu_hour": settings().price_gpu_hour}
     publish_fleet([card(run, **prices) for run in runs], _ended_badly(), inventory.root)
     if compare:
-        publish_comparison([view(folder_of(name), inventory) for name in compare])
+        publish_comparison(views(compare, settings().runs))
     else:
         _compare_newest(runs, inventory)
     return len(runs)
@@ -55,12 +54,12 @@ def _compare_newest(runs: list[RunStatus], inventory: Inventory) -> None:
     """Publish the two runs that changed last; nobody asked for them, so that an old report among them is no failure."""
     folders = [run.folder for run in runs if not run.trouble][:2]
     try:
-        views = [view(folder, inventory) for folder in folders]
+        found = [view(folder, inventory) for folder in folders]
     except ValueError as error:
         get_run_logger().warning("the two newest runs are not compared: %s", error)
         return
-    if len(views) == 2:
-        publish_comparison(views)
+    if len(found) == 2:
+        publish_comparison(found)
 
 
 def _ended_badly(days: int = 7) -> list[FlowRun]:

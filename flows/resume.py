@@ -56,7 +56,15 @@ def _resume(client: SyncPrefectClient, id_: UUID, most: int) -> State[Any]:
         )
         return Failed(name="GaveUp", message=message)
     tags = sorted({tag for tag in run.tags if tag != BY_SCHEDULE} | {first})
-    new = client.create_flow_run_from_deployment(
-        run.deployment_id, parameters=run.parameters, tags=tags, idempotency_key=f"resume-{id_}"
-    )
+    try:
+        client.read_deployment(run.deployment_id)
+        new = client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters=run.parameters,
+            tags=tags,
+            idempotency_key=f"resume-{id_}",
+            job_variables=run.job_variables,
+        )
+    except ObjectNotFound:
+        return Completed(name="Skipped", message=f"the deployment of {run.name} was deleted; start it by hand")
     return Completed(name="Resumed", message=f"{run.name} goes on as {new.name}, start {len(successors) + 1} of {most}")

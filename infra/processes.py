@@ -1,12 +1,13 @@
 """Processes that outlive the command that started them: recorded in a file, and only those are ever stopped."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,7 +54,19 @@ class Register:
     """The JSON file that remembers the services of one stack."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._depth = path, 0
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside the block no other command changes the file or starts a service of the stack; blocks may be nested."""
+        with contextlib.ExitStack() as held:
+            if self._depth == 0:
+                held.enter_context(alone_with(self._path.with_name(f"{self._path.name}.lock")))
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
 
     def services(self) -> dict[str, Service]:
         """Return every recorded service by name, dead ones too."""
@@ -74,17 +87,38 @@ class Register:
 
     def add(self, service: Service) -> None:
         """Remember a service, in the place of an older one of its name."""
-        self._write({**self.services(), service.name: service})
+        with self.alone():
+            self._write({**self.services(), service.name: service})
 
     def remove(self, name: str) -> None:
         """Forget a service of this name."""
-        self._write({key: value for key, value in self.services().items() if key != name})
+        with self.alone():
+            self._write({key: value for key, value in self.services().items() if key != name})
 
     def _write(self, services: Mapping[str, Service]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         temporary.write_text(json.dumps({k: asdict(v) for k, v in services.items()}, indent=2) + "\n", "utf-8")
         temporary.replace(self._path)
+
+
+@contextlib.contextmanager
+def alone_with(path: Path, waiting: str = "") -> Iterator[None]:
+    """Inside the block nobody else holds the lock in a file; it ends with the process, however that ends.
+
+    Args:
+        path: File of the lock, made if need be; it stays.
+        waiting: Sentence that is printed where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def start(

@@ -23,11 +23,6 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("runs", "INFINITY_RUNS"),
         description="Root of all outputs: a folder or s3://bucket/prefix. Relative paths start at the working folder.",
     )
-    data: str = Field(
-        default="data",
-        validation_alias=AliasChoices("data", "INFINITY_DATA"),
-        description="Root of captioned pictures: a folder or s3://bucket/prefix.",
-    )
     registry: str | None = Field(
         default=None,
         validation_alias=AliasChoices("registry", "INFINITY_REGISTRY"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,8 @@ class Stack:
             return server
         auth = self.auth()
         self._replace_open_services()
-        service = self.register.living("server")
-        if service is None:
-            service = self._start_server(self._choose_port(), auth)
+        with self.register.alone():
+            service = self.register.living("server") or self._start_server(self._choose_port(), auth)
         server = Server(service.url)
         self._wait(service, self.api(server).is_healthy, timeout_s)
         access.check_login(self.config, self.api(server), is_own=True)
@@ -119,13 +119,8 @@ class Stack:
         if "://" in self.config.runs:
             return None
         self._replace_open_services()
-        service = self.register.living("files")
-        if service is None:
-            folder, port = Path(self.config.runs).resolve(), access.files_port(self.config)
-            folder.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, "-m", "infra.files", "--folder", str(folder), "--port", str(port)]
-            command += ["--token-file", str(keys.key_file(self.config.state, keys.FILES_TOKEN))]
-            service = self._start("files", command, self._environment(None), url=f"http://127.0.0.1:{port}")
+        with self.register.alone():
+            service = self.register.living("files") or self._start_files()
         self._wait(service, lambda: is_served(service.url), timeout_s)
         return f"{service.url}/{keys.key(self.config.state, keys.FILES_TOKEN)}"
 
@@ -135,7 +130,15 @@ class Stack:
         Raises:
             StackError: The server did not take it.
         """
+        with self._deploying():
+            self._deploy(server)
 
+    def _deploying(self) -> AbstractContextManager[None]:
+        """Return a block in which no other command deploys, or starts the first worker, which ends runs of nobody."""
+        waiting = "another command deploys to this stack; waiting for its end ..."
+        return processes.alone_with(self._private("stack") / "deploying.lock", waiting)
+
+    def _deploy(self, server: Server) -> None:
         def prefect(*arguments: str) -> None:
             self._prefect(server, *arguments)
 
@@ -157,39 +160,24 @@ class Stack:
         pool = self.config.pool
         if self._is_own(server) and num_workers > 1:
             database(self.config).require(num_workers)
-        self.deploy(server)
-        services = []
-        for number in range(1, num_workers + 1):
-            name = "worker" if number == 1 else f"{FURTHER_WORKER}{number}"
-            service = self.register.living(name)
-            if service is None:
-                shown = "local" if number == 1 else f"local-{number}"
-                command = _prefect_command("worker", "start", "--pool", pool, "--name", shown, "--type", "process")
-                service = self._start(name, command, self._environment(server))
-            services.append(service)
+        with self._deploying():
+            self._deploy(server)
+            with self.register.alone():
+                services = [self._worker(server, pool, number) for number in range(1, num_workers + 1)]
         self._wait(services[-1], lambda: self.api(server).num_workers(pool) >= num_workers, timeout_s)
         return services
+
+    def _worker(self, server: Server, pool: str, number: int) -> Service:
+        """Return the worker of this number, started if need be."""
+        name, shown = ("worker", "local") if number == 1 else (f"{FURTHER_WORKER}{number}", f"local-{number}")
+        command = _prefect_command("worker", "start", "--pool", pool, "--name", shown, "--type", "process")
+        return self.register.living(name) or self._start(name, command, self._environment(server))
 
     def ray_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Service:
         """Start a Ray on this machine that stays between runs; the worker started after it uses it."""
         self._replace_open_services()
-        service = self.register.living("ray")
-        if service is None:
-            port = free_port()
-            command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-            command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
-            command.append(f"--ray-client-server-port={free_port()}")  # 10001 may be another stack's
-            command += [*port_options(free_ports()), "--disable-usage-stats"]
-            if self.config.ray_num_cpus is not None:
-                command.append(f"--num-cpus={self.config.ray_num_cpus}")
-            environment = self._environment(None) | {
-                "RAY_AUTH_MODE": "token",
-                "RAY_AUTH_TOKEN_PATH": str(keys.key_file(self.config.state, keys.RAY_TOKEN)),
-                # Otherwise Ray replaces 127.0.0.1 by an address that other machines reach.
-                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            }
-            environment.pop("RAY_AUTH_TOKEN", None)  # it would be taken before the file
-            service = self._start("ray", command, environment, url=f"127.0.0.1:{port}")
+        with self.register.alone():
+            service = self.register.living("ray") or self._start_ray()
         self._wait(service, lambda: "Ray runtime started" in Path(service.log).read_text("utf-8"), timeout_s)
         return service
 
@@ -301,6 +289,30 @@ class Stack:
         for name in ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
             environment.pop(name, None)  # other names of the same settings
         return self._start("server", _server_command(port), environment, url=url)
+
+    def _start_files(self) -> Service:
+        folder, port = Path(self.config.runs).resolve(), access.files_port(self.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "infra.files", "--folder", str(folder), "--port", str(port)]
+        command += ["--token-file", str(keys.key_file(self.config.state, keys.FILES_TOKEN))]
+        return self._start("files", command, self._environment(None), url=f"http://127.0.0.1:{port}")
+
+    def _start_ray(self) -> Service:
+        port = free_port()
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
+        command.append(f"--ray-client-server-port={free_port()}")  # 10001 may be another stack's
+        command += [*port_options(free_ports()), "--disable-usage-stats"]
+        if self.config.ray_num_cpus is not None:
+            command.append(f"--num-cpus={self.config.ray_num_cpus}")
+        environment = self._environment(None) | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(keys.key_file(self.config.state, keys.RAY_TOKEN)),
+            # Otherwise Ray replaces 127.0.0.1 by an address that other machines reach.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        environment.pop("RAY_AUTH_TOKEN", None)  # it would be taken before the file
+        return self._start("ray", command, environment, url=f"127.0.0.1:{port}")
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str], url: str = "") -> Service:
         log = self._private("stack") / f"{name}.log"

@@ -29,7 +29,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import LogSort
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.operations.cancels import explain_never_begun
@@ -37,6 +37,8 @@ from flows.operations.outage import ANSWER_S
 
 PERIOD_S = 20.0
 """Seconds between two looks of the server at its late runs."""
+WAITING = ("Late", "AwaitingConcurrencySlot")
+"""Names of the states of runs that wait: for a worker, or for a place that their deployment has no more of."""
 HOLDING = [StateType.PENDING, StateType.RUNNING]
 """States of runs that hold a place of their queue or pool."""
 LOGGER = "infinity.late"
@@ -47,8 +49,12 @@ SHOWN = 3
 def explain_late() -> list[str]:
     """Write into the log of every late run why it waits, unless its last line says so; return what is the case now."""
     with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
-        state = FlowRunFilterState(name=FlowRunFilterStateName(any_=["Late"]))
-        return [_explain(client, run) for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))]
+        state = FlowRunFilterState(name=FlowRunFilterStateName(any_=list(WAITING)))
+        said = list[str]()
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state)):
+            with suppress(ObjectNotFound):  # deleted meanwhile, which keeps no other run from its reason
+                said.append(_explain(client, run))
+        return said
 
 
 @contextmanager

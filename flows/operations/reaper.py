@@ -75,14 +75,15 @@ def reap(pool: str | None = None) -> list[str]:
 
 def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
     """End the run of a record if its process is gone; forget the record if the run is over."""
+    is_alive = record.is_alive  # before its state is asked for: a process tells its last state before it ends
     try:
         run = client.read_flow_run(UUID(record.flow_run))
     except ObjectNotFound:  # of another server, or deleted
-        if not record.is_alive:
+        if not is_alive:
             records.forget(record)
         return None
     is_over = run.state is None or run.state.type not in BUSY
-    if record.is_alive and not is_over:
+    if is_alive and not is_over:
         return None
     leave_job(record)
     said = _add_standing(client, run, record) if is_over else _end(client, run, record)

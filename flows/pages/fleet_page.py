@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
 
 from flows.operations.outage import until_shown
-from flows.pages.links import link
+from flows.pages.links import link, verbatim
 from flows.pages.pictures import inline
 from infinity.reporting.fleet import FleetCard
 
@@ -28,7 +28,7 @@ def publish_fleet(cards: Sequence[FleetCard], ended_badly: Sequence[FlowRun], ro
 
 def fleet_markdown(cards: Sequence[FleetCard], ended_badly: Sequence[FlowRun], root: str) -> Iterator[str]:
     """Yield the parts of the page: what needs attention first, then every run as a list that a phone can show."""
-    yield f"# Runs below `{root.replace('`', '')}`"
+    yield f"# Runs below {verbatim(root)}"
     attention = [f"- **{inline(card.name)}**: {inline(each)}" for card in cards for each in card.attention]
     if attention:
         yield "## What needs attention\n\n" + "\n".join(attention)

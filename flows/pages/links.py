@@ -1,5 +1,6 @@
 """Where the files of a run can be looked at from its page."""
 
+import re
 from urllib.parse import quote
 
 from infinity import storage
@@ -15,4 +16,11 @@ def link(uri: str) -> str:
         # The page shows the text of a link as it stands, other escapes included.
         text = "".join(f"\\{char}" if char in "\\[]" else char for char in uri)
         return f"[{text}]({address})"
-    return f"`{uri}`"
+    return verbatim(uri)
+
+
+def verbatim(text: str) -> str:
+    """Return Markdown of a text as it stands, such as a command or a place, whatever backticks it has."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +12,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.pages.links import link
+from flows.pages.links import link, verbatim
 from flows.pages.pictures import figure, inline
 from infinity import storage
 from infinity.jobs.progress import Progress
-from infinity.jobs.spec import JobSpec
-from infinity.jobs.training.base import SAMPLES_FOLDER, TrainSpec
+from infinity.jobs.spec import SPEC_FILE, JobSpec
+from infinity.jobs.training.base import SAMPLES_FOLDER, TrainSpec, step_of_sheet
 from infinity.reporting.summary import Sheet
 from infra.settings import settings
 
@@ -57,7 +58,8 @@ class LivePage:
         spent = time.monotonic() - self._began
         lines = [f"# {self._stage}: {100 * progress.fraction:.0f} %", inline(progress.message), self._spent(spent)]
         lines.append(f"Files: {link(self._spec.folder)}")
-        lines.append(f"To repeat it: `infinity run {storage.join(self._spec.folder, 'spec.json')} --output again`")
+        spec = shlex.quote(storage.join(self._spec.folder, SPEC_FILE))
+        lines.append(f"To repeat it: {verbatim(f'infinity run {spec} --output again')}")
         if isinstance(self._spec, TrainSpec):
             lines += [*_curves(self._spec.folder), *_newest_samples(self._spec.folder)]
         return "\n\n".join(filter(None, lines)) + "\n"
@@ -114,8 +116,12 @@ def course(values: list[float]) -> str:
 
 
 def _newest_samples(folder: str) -> list[str]:
-    sheets = sorted(uri for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER)) if uri.endswith(".png"))
-    if not sheets:
+    steps = {
+        step: uri
+        for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER))
+        if (step := step_of_sheet(uri)) is not None
+    }
+    if not steps:
         return []
-    step = int(storage.name(sheets[-1]).removeprefix("step-").removesuffix(".png"))
-    return [figure(Sheet(image=sheets[-1], title=f"Samples of step {step}"))]
+    newest = max(steps)
+    return [figure(Sheet(image=steps[newest], title=f"Samples of step {newest}"))]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prefect.artifacts import create_markdown_artifact
 
 from flows.operations.outage import until_shown
-from flows.pages.links import link
+from flows.pages.links import link, verbatim
 from flows.pages.live import course
 from flows.pages.pictures import figure, inline
 from flows.pages.results import score_row
@@ -36,7 +36,7 @@ def publish_run(files: Mapping[str, str], summary: RunSummary, plan: EndToEnd) -
 def _page(files: Mapping[str, str], summary: RunSummary, plan: EndToEnd) -> Iterator[str]:
     yield f"# {inline(summary.title)}"
     yield "\n".join(f"- {name}: {link(uri)}" for name, uri in files.items())
-    yield f"The same again: `{summary.command}`"
+    yield f"The same again: {verbatim(summary.command)}"
     yield "## Scores\n\n" + _table(
         ("metric", "value", "95 % interval", "n"),
         [(row["metric"], row["value"], row["95 % interval"], row["n"]) for row in map(score_row, summary.scores)],
@@ -50,7 +50,8 @@ def _page(files: Mapping[str, str], summary: RunSummary, plan: EndToEnd) -> Iter
     if (drawn := summary.pictures.get("samples")) is not None:
         yield figure(drawn, max_bytes=THUMBNAIL_BYTES)
     yield "## Lineage\n\n" + lineage(plan)
-    yield "## One stage again\n\n" + "\n".join(f"- {stage.title}: `{stage.command}`" for stage in summary.stages)
+    again = (f"- {stage.title}: {verbatim(stage.command)}" for stage in summary.stages)
+    yield "## One stage again\n\n" + "\n".join(again)
 
 
 def _costs(summary: RunSummary, plan: EndToEnd) -> str:
@@ -97,7 +98,7 @@ def lineage(plan: EndToEnd) -> str:
     )
     lines = [f"{number}. {name}: {link(uri)}" for number, (name, uri) in enumerate(steps, start=1)]
     fingerprint = f" (fingerprint {dataset.fingerprint})" if dataset.fingerprint else ""
-    return "\n".join([*lines, f"{len(steps) + 1}. sources: `{source}`{fingerprint}"])
+    return "\n".join([*lines, f"{len(steps) + 1}. sources: {verbatim(source)}{fingerprint}"])
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

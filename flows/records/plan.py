@@ -5,6 +5,7 @@ stage changes the folders that later stages must name; `changed` follows these l
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,15 +30,30 @@ LOCK_SILENCE_S = 10.0
 STAGES = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
 """Names of the stages, which are fields of `EndToEnd`, in the order in which they run."""
 
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that are no text, or that turn the order of others round."""
+TAKEN = {"registry": "the champions", "studies": "the studies"}
+"""Names beside the runs that no run can have."""
+
 Change = Callable[[Any], JobSpec]
 """From a stage's spec to the spec that is wanted instead."""
 
 
 def folder_of(run: str) -> str:
-    """Return the folder of a run: a name means a folder in the root of runs; a path with a slash or a URI itself."""
+    """Return the folder of a run: a name means a folder in the root of runs; a path with a slash or a URI itself.
+
+    Raises:
+        ValueError: No name that a run can have.
+    """
     if not run.strip() or ".." in run.split("/"):
         raise ValueError(f"run: expected a name like 'demo', a path or an s3:// URI, got {run!r}")
-    return storage.absolute(run if "/" in run else storage.join(settings().runs, run))
+    folder = storage.absolute(run if "/" in run else storage.join(settings().runs, run))
+    name = storage.name(folder.rstrip("/"))
+    if name != name.strip() or _UNREADABLE.search(name):
+        raise ValueError(f"run: expected a name without spaces around it and control characters, got {run!r:.200}")
+    if name in TAKEN:
+        raise ValueError(f"run: {name!r} is the folder of {TAKEN[name]} beside the runs; choose another name")
+    return folder
 
 
 def new_plan(recipe: RecipeName, data: str | None, folder: str) -> EndToEnd:
@@ -114,6 +130,12 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     uri = storage.join(folder, PLAN_FILE)
     storage.write_text(uri, json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n")
     return uri
+
+
+def replace_plan(plan: EndToEnd, folder: str) -> None:
+    """Write ``run.json`` of a run that begins, or begins anew; a flow that changes it meanwhile is waited for."""
+    with alone_in(folder):
+        save_plan(plan, folder)
 
 
 def is_begun(run: str) -> bool:

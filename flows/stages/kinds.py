@@ -15,6 +15,7 @@ from infinity.jobs.training.base import TrainReport
 from infinity.jobs.training.encode import EncodeReport, store_for
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.jobs.upkeep.plans import finished_models
 
 
 def dataset_stage(spec: BuildDatasetSpec, stage: str = "dataset") -> BuildDatasetReport:
@@ -48,10 +49,18 @@ def announced_training(run: str, stage: str, spec: TrainTransformerSpec) -> Trai
     """Train a transformer; a model that was not there before is announced, so that it gets evaluated."""
     is_new = not is_done(spec)
     report = training_stage(stage, spec)
-    if is_new:
-        note_model(folder_of(run), report.model)
-        announce_model(run, report.model)
+    announce_once(run, report.model, is_new=is_new)
     return report
+
+
+def announce_once(run: str, model: str, *, is_new: bool) -> None:
+    """Announce a model that was trained now, or that is not on the list of its run yet, and put it there.
+
+    In this order: whoever dies after a training and before the end of this leaves it to the next run.
+    """
+    if is_new or model not in finished_models(folder_of(run)):
+        announce_model(run, model)
+        note_model(folder_of(run), model)
 
 
 def evaluation_stage(spec: EvaluateSpec, stage: str = "evaluation") -> EvaluateReport:

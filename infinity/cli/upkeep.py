@@ -206,14 +206,11 @@ def compare_runs(
     """Compare runs side by side, finished or not: settings that differ, data, curves, scores, newest samples."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.upkeep.inventory import take_inventory
-        from infinity.jobs.upkeep.run_views import place_of_run, view
+        from infinity.jobs.upkeep.run_views import views
         from infinity.reporting.run_comparison import different_settings, render_run_comparison
 
-        places = [place_of_run(name, root) for name in runs]
-        inventories = {above: take_inventory(above) for _, above in dict.fromkeys(places)}
-        views = [view(folder, inventories[above]) for folder, above in places]
-        storage.write_text(output, render_run_comparison(views))
-        for name, *values in different_settings(views):
+        found = views(runs, root)
+        storage.write_text(output, render_run_comparison(found))
+        for name, *values in different_settings(found):
             out.say(f"{name}: {' | '.join(values)}")
         out.say(output)

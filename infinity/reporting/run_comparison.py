@@ -80,6 +80,16 @@ def shared_curves(runs: Sequence[RunView]) -> Iterator[tuple[str, str, list[Seri
                 yield stage, metric, lines
 
 
+def check_number(runs: Sequence[object]) -> None:
+    """Refuse too few or too many runs.
+
+    Raises:
+        ValueError: Fewer than two runs, or more than `MOST_RUNS`.
+    """
+    if not 2 <= len(runs) <= MOST_RUNS:
+        raise ValueError(f"expected 2 to {MOST_RUNS} runs to compare, got {len(runs)}")
+
+
 def render_run_comparison(runs: Sequence[RunView]) -> str:
     """Return the HTML text of the page, readable without a network.
 
@@ -87,8 +97,7 @@ def render_run_comparison(runs: Sequence[RunView]) -> str:
         ValueError: There are fewer than two runs, or more than `MOST_RUNS`.
         StorageError: A picture cannot be read.
     """
-    if not 2 <= len(runs) <= MOST_RUNS:
-        raise ValueError(f"expected 2 to {MOST_RUNS} runs to compare, got {len(runs)}")
+    check_number(runs)
     charts = [
         (stage, line_chart(lines, title=f"{stage}: {metric.replace('_', ' ')}", smooth=True))
         for stage, metric, lines in shared_curves(runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def stored_files(uri: str) -> tuple[StoredFile, ...]:
         return tuple(StoredFile(f"{uri.rstrip('/')}/{key}", size, changed) for key, size, changed in found)
     entries = local.list_below(path, [path]).entries
     return tuple(StoredFile(str(path / name), size, int(changed) / 1e9) for name, size, changed in entries)
+
+
+def folders_in(uri: str) -> tuple[str, ...]:
+    """Return the folders that lie directly in a folder, sorted; in a bucket those with at least one object.
+
+    Raises:
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
+    """
+    path = local_path(uri)
+    if path is None:
+        return tuple(f"{uri.rstrip('/')}/{name}" for name in s3.list_folders(uri))
+    with local.explained("list", path):
+        names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
+    return tuple(str(path / name) for name in names)
 
 
 def unfinished_files(uri: str) -> tuple[UnfinishedFile, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def test_the_pages_are_artifacts(tmp_path: Path, prefect_server: str, monkeypatc
     for seed, name in enumerate(("one<b>", "two")):
         begun(tmp_path / "runs", name, seed)
     try:
+        assert fleet() == 2
+        begun(tmp_path / "elsewhere", "three", 3)
+        begun(tmp_path / "runs" / "team", "four", 4)
+        fleet(compare=(str(tmp_path / "elsewhere" / "three"), "team/four"))  # as the page names them
+        other = ask(prefect_server, "artifacts/comparison/latest", method="GET")["data"]
+        assert "# three and four" in other
+        assert "tokenizer.seed" in other
+        refused = fleet(compare=("two",), return_state=True)
+        assert "expected 2 to 8 runs to compare, got 1" in str(refused.message)
+        shutil.rmtree(tmp_path / "runs" / "team")
         assert fleet() == 2
         found = {key: ask(prefect_server, f"artifacts/{key}/latest", method="GET") for key in ("fleet", "comparison")}
     finally:

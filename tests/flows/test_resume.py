@@ -81,6 +81,16 @@ def test_what_has_not_crashed_or_is_gone_is_left_alone(deployment: UUID) -> None
     assert successors(run.id) == []
 
 
+def test_a_run_whose_deployment_was_deleted_says_so(deployment: UUID, prefect_server: str) -> None:
+    flow_id = ask(prefect_server, f"deployments/{deployment}", method="GET")["flow_id"]
+    other = ask(prefect_server, "deployments/", {"name": "deleted", "flow_id": flow_id})["id"]
+    run = begun(UUID(other), state=Crashed(message="its machine is gone"))
+    ask(prefect_server, f"deployments/{other}", method="DELETE")
+    end = resumed(run.id)
+    assert end.name == "Skipped"
+    assert "deployment" in (end.message or "")
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_is_an_automation_that_prefect_takes(path: Path) -> None:
     wanted = yaml.safe_load(path.read_text(encoding="utf-8"))

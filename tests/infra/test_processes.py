@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_the_register_remembers_across_processes_and_forgets_the_dead(tmp_path: 
     assert register.services()["server"].pid == 2
     register.remove("server")
     assert register.services() == {}
+
+
+def test_the_register_forgets_nothing_of_commands_that_change_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "services.json"
+
+    def add(number: int) -> None:
+        Register(path).add(Service(name=f"worker-{number}", pid=1, birth="never", url="", log=""))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert len(Register(path).services()) == 40
 
 
 def test_a_broken_register_is_a_clear_error(tmp_path: Path) -> None:

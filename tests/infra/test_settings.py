@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import Settings
+from infra.settings import REPOSITORY, Settings
 
 NAMES = ("INFINITY_RUNS", "RAY_ADDRESS", "PREFECT_API_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -12,6 +12,13 @@ NAMES = ("INFINITY_RUNS", "RAY_ADDRESS", "PREFECT_API_URL", "AWS_ENDPOINT_URL_S3
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
+
+
+def test_every_setting_is_explained_for_people() -> None:
+    page = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    names = [str(name) for field in Settings.model_fields.values() for name in field.validation_alias.choices]  # type: ignore[union-attr]
+    assert len(names) > 20
+    assert [name for name in names if name.startswith("INFINITY_") and f"`{name}`" not in page] == []
 
 
 def test_without_variables_everything_is_local() -> None:

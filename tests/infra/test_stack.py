@@ -3,7 +3,9 @@
 import json
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -112,6 +114,29 @@ def test_files_of_runs_are_served_on_loopback_at_the_same_address_after_a_restar
             assert stack.down() == ["files"]
     assert urls[0] == urls[1]
     assert Stack(config.model_copy(update={"runs": "s3://bucket/runs"})).files_up() is None
+
+
+def test_commands_that_start_the_stack_at_once_start_each_service_once(
+    config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two terminals do: a second server of one database would stay behind when the stack ends."""
+    started, usual = list[processes.Service](), processes.start
+
+    def start(*arguments: Any, **options: Any) -> processes.Service:
+        time.sleep(0.3)  # as on a busy machine
+        service = usual(*arguments, **options)
+        started.append(service)
+        return service
+
+    monkeypatch.setattr(processes, "start", start)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            urls = set(pool.map(lambda _: Stack(config).files_up(), range(4)))
+        assert len(urls) == len(started) == 1
+    finally:
+        Stack(config).down()
+        left = [service for service in started if processes.stop(service)]
+    assert not left
 
 
 class OpenServer(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ SCHEMES = ("http://", "https://")
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 """States of a job that is over."""
+
+_SECRET = re.compile(r"//[^/?#]*@")
+"""Name and password in an address, for what stands before the dashboard."""
 
 NOT_FOUND = "status code 404"
 
@@ -52,6 +56,11 @@ class JobState:
     metadata: Mapping[str, str]
 
     @property
+    def mark(self) -> str:
+        """Text that tells this job from every other one of its id; empty where it was submitted without one."""
+        return self.metadata.get("mark", "")
+
+    @property
     def is_over(self) -> bool:
         """True for a job that does nothing any more."""
         return self.status in ENDED
@@ -69,15 +78,15 @@ class JobClient:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address = shown = _SECRET.sub("//", address)  # for people: pages and logs show it
         try:
-            self._client = self._asked(_new_client)
+            self._client = self._asked(lambda: _new_client(address))
         except ClusterLostError as error:
             raise NoClusterError(
-                f"no Ray cluster answers at {address}; start it, correct RAY_ADDRESS, or unset it to use a local Ray"
+                f"no Ray cluster answers at {shown}; start it, correct RAY_ADDRESS, or unset it to use a local Ray"
             ) from error
         except SubmissionError as error:
-            raise NoClusterError(f"what answers at {address} is not the dashboard of a Ray cluster: {error}") from error
+            raise NoClusterError(f"what answers at {shown} is not the dashboard of a Ray cluster: {error}") from error
 
     def page(self, job: str) -> str:
         """Return the address of the job's page on the dashboard."""
@@ -90,7 +99,7 @@ class JobClient:
             ClusterLostError: The cluster does not answer.
         """
         try:
-            found = self._asked(lambda address: self._client.get_job_info(job))
+            found = self._asked(lambda: self._client.get_job_info(job))
         except SubmissionError as error:
             if NOT_FOUND in str(error):
                 return None
@@ -117,7 +126,7 @@ class JobClient:
         }
         self._client.answer_s = FIRST_ANSWER_S
         try:
-            self._asked(lambda address: self._client.submit_job(**options))
+            self._asked(lambda: self._client.submit_job(**options))
         except (SubmissionError, ClusterLostError):  # the server fails, too, where two submit the same at once
             if (state := self.state(job)) is None:
                 raise
@@ -128,19 +137,22 @@ class JobClient:
 
     def stop(self, job: str) -> None:
         """Ask a job to end; it gets a SIGTERM and then some time."""
-        self._asked(lambda address: self._client.stop_job(job))
+        self._asked(lambda: self._client.stop_job(job))
 
     def forget(self, job: str) -> None:
-        """Let the cluster forget a job that is over, so that its id is free; one that is gone already is no error."""
+        """Let the cluster forget a job that is over, so that its id is free.
+
+        One that is gone already, or that another process has started anew meanwhile, is no error.
+        """
         try:
-            self._asked(lambda address: self._client.delete_job(job))
-        except SubmissionError:
-            if self.state(job) is not None:
+            self._asked(lambda: self._client.delete_job(job))
+        except (SubmissionError, ClusterLostError):  # the server fails, too, where the job is not over or gone
+            if (state := self.state(job)) is not None and state.is_over:
                 raise
 
-    def _asked(self, ask: Callable[[str], T]) -> T:
+    def _asked(self, ask: Callable[[], T]) -> T:
         try:
-            return ask(self.address)
+            return ask()
         except PermissionError:
             raise
         except Exception as error:  # requests and Ray raise several kinds

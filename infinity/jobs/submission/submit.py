@@ -33,7 +33,10 @@ STOP_S = 45
 """Seconds that a job gets to store its state before the cluster kills it."""
 PATIENCE_S = 25.0
 """Seconds that a cancelled process waits for the end of its job: Prefect kills it after 30."""
-PASSED_ON = ("INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS")
+PASSED_ON = (
+    "INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS", "INFINITY_LOG_FORMAT",
+    "INFINITY_TRACKERS", "INFINITY_TRACKING_PROJECT",
+)  # fmt: skip
 """Settings of this process that the job gets; places and secrets are those of the cluster."""
 
 
@@ -76,13 +79,23 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
         return load_report(spec, report_type)
     client, files = JobClient(address), JobFiles.of(spec)
     with _asked_to_end() as asked, signing(files, watcher.run):
-        submitted = _begin(client, files, spec, watcher)
-        state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
-    files.withdraw(state.metadata.get("mark", ""))
+        while True:
+            submitted = _begin(client, files, spec, watcher)
+            state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
+            files.withdraw(state.mark)
+            if not _ended_with_its_run(state, watcher):
+                break
+            watcher.told(f"the run {state.metadata['run']}, which had started it, was stopped; starting it again")
     if not is_done(spec):
         raise _failure(client, files, spec, state)
     progress(Progress(1.0, "done"))
     return load_report(spec, report_type)
+
+
+def _ended_with_its_run(state: JobState, watcher: Watcher) -> bool:
+    """Return whether a job was stopped because the run that had started it was; another run that waits goes on."""
+    by = state.metadata.get("run", "")
+    return state.status == "STOPPED" and by != watcher.run and watcher.stops(by)
 
 
 def _begin(client: JobClient, files: JobFiles, spec: JobSpec, watcher: Watcher) -> JobState:
@@ -132,7 +145,7 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.metadata.get("mark", ""), progress)
+    heard_at, teller = time.monotonic(), _ProgressTeller(files, submitted.mark, progress)
     while True:
         teller.take_turn()
         try:
@@ -145,8 +158,10 @@ def _wait(
                 raise ClusterLostError(f"the Ray cluster at {client.address} does not know the job {job} any more")
             if state.is_over:
                 return state
+            if state.mark != submitted.mark:  # it was over, and another run was first to start it again
+                submitted, teller = state, _ProgressTeller(files, state.mark, progress)
         if asked.wait(POLL_S):
-            _stop(client, job, watcher, submitted.metadata.get("run", ""))
+            _stop(client, job, watcher, submitted)
 
 
 @contextmanager
@@ -200,12 +215,13 @@ class _ProgressTeller:
         self._is_away = False
 
 
-def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None:
+def _stop(client: JobClient, job: str, watcher: Watcher, submitted: JobState) -> None:
     """End the job if it is this run's, and raise.
 
     Raises:
         StoppedError: Always.
     """
+    submitter = submitted.metadata.get("run", "")
     if submitter != watcher.run and not watcher.stops(submitter):
         raise StoppedError(f"asked to end; the Ray job {job} goes on for run {submitter}, which has started it")
     until = time.monotonic() + PATIENCE_S
@@ -213,7 +229,7 @@ def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None
         client.stop(job)
         while time.monotonic() < until:
             state = client.state(job)
-            if state is None or state.is_over:
+            if state is None or state.is_over or state.mark != submitted.mark:
                 raise StoppedError(f"asked to end; the Ray job {job} has ended")
             time.sleep(0.5)
     except ClusterLostError as error:
@@ -235,7 +251,7 @@ def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState)
     if state.status == "STOPPED":
         return SubmissionError(f"the Ray job {job} was stopped on the cluster; see {client.page(job)}")
     with suppress(storage.StorageError):
-        if (said := files.ended(state.metadata.get("mark", ""))) is not None:
+        if (said := files.ended(state.mark)) is not None:
             return ClusterLostError(said[0]) if said[1] else SubmissionError(said[0])
     if state.exit_code in (1, MAY_PASS) and (errors := _ERROR.findall(state.message)):  # its folder is full, or away
         return (SubmissionError if state.exit_code == 1 else ClusterLostError)(errors[-1])

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.mixture import SetConfig, ShareConfig, load_sets
@@ -35,6 +37,13 @@ from infinity.training.state import TrainState
 MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, RAY_FOLDER = "model", "samples", "state", "ray"
 PREPARATION = 0.05
 """Fraction of the progress bar for loading and encoding."""
+_SHEET = re.compile(r"step-(\d{1,18})\.png")
+
+
+def step_of_sheet(uri: str) -> int | None:
+    """Return the step after which a sheet of samples was drawn; None for a file that a person put beside them."""
+    found = _SHEET.fullmatch(storage.name(uri))
+    return None if found is None else int(found[1])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ from infinity.jobs.training.base import (
     Build,
     TrainReport,
     TrainSpec,
+    step_of_sheet,
 )
 from infinity.jobs.training.elastic import elastic_policy, scaling
 from infinity.jobs.training.stopping import stopping_here, stopping_on_signal
@@ -243,7 +244,6 @@ def _sheets(folder: str, num_steps: int, captions: tuple[str, ...]) -> tuple[She
     """Return every sheet of the run, also of sessions before an interruption."""
     found = []
     for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER)):
-        step = int(storage.name(uri).removeprefix("step-").removesuffix(".png"))
-        if step <= num_steps:
+        if (step := step_of_sheet(uri)) is not None and step <= num_steps:
             found.append(Sheet(image=uri, title=f"step {step}", captions=captions))
     return tuple(found)

@@ -18,6 +18,7 @@ from infinity.jobs.upkeep.inventory import PLAN_FILE, Inventory, StageFolder
 from infinity.jobs.upkeep.plans import planned_specs
 from infinity.reporting.plots.bands import judge
 from infinity.storage.leases.look import Holder, holder
+from infinity.strict_json import MAX_WHOLE_NUMBER
 from infinity.training.metrics import METRICS_FILE
 
 WAITING, WORKS, CUT_OFF, DONE = "waiting", "works", "cut off", "done"
@@ -146,8 +147,9 @@ def _stage(name: str, spec: JobSpec, run: str, stages: Mapping[str, StageFolder]
     report = _json(stage, REPORT_FILE) if stage.is_done else {}
     steps = _steps(spec, stage)
     state = DONE if stage.is_done else WORKS if owner is not None and not owner.is_gone else CUT_OFF
-    notes = tuple(str(note) for note in report.get("notes", ())) + _judged(steps["metrics"])
-    seconds = float(report.get("seconds", 0.0)) or _working_s(steps)
+    told = report.get("notes")
+    notes = tuple(map(str, told if isinstance(told, list) else ())) + _judged(steps["metrics"])
+    seconds = _number(report.get("seconds"), 0.0) or _working_s(steps)
     steps["fraction"] = 1.0 if stage.is_done else steps["fraction"]
     steps["left_s"] = None if state != WORKS else steps["left_s"]
     return StageStatus(
@@ -167,7 +169,7 @@ def _steps(spec: JobSpec, stage: StageFolder) -> dict[str, Any]:
     """Return what the metrics and the stored states of a training tell."""
     total = spec.loop.num_steps if isinstance(spec, TrainSpec) else 0
     row = _last_row(stage) if total else {}
-    step, pace = int(row.get("step", -1)), row.get("seconds_per_step", 0.0)
+    step, pace = int(_number(row.get("step"), -1.0)), _number(row.get("seconds_per_step"), 0.0)
     stored = {int(match[1]): file.changed for path, file in stage.paths.items() if (match := _STATE.fullmatch(path))}
     newest = max(stored, default=-1)
     return {
@@ -180,6 +182,13 @@ def _steps(spec: JobSpec, stage: StageFolder) -> dict[str, Any]:
         "stored_at": stored.get(newest, 0.0),
         "metrics": {name: value for name, value in row.items() if "." not in name},
     }
+
+
+def _number(value: object, otherwise: float) -> float:
+    """Return a number of a file, at least 0; another value where the file is damaged."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_WHOLE_NUMBER:
+        return otherwise
+    return float(value)
 
 
 def _working_s(steps: Mapping[str, Any]) -> float:
@@ -196,8 +205,8 @@ def _last_row(stage: StageFolder) -> dict[str, float]:
         try:
             row = json.loads(line)
             return {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
-        except (ValueError, AttributeError):
-            continue  # it is being written
+        except (ValueError, AttributeError, OverflowError, RecursionError):
+            continue  # it is being written, or damaged
     return {}
 
 

@@ -63,6 +63,7 @@ class Removable:
         num_bytes: Bytes that become free.
         why: Reason in words.
         stage: Folder of the job that it belongs to, which nobody may work in meanwhile; None where it belongs to none.
+        run: Folder of the run whose data sets share it, no build of which may be at work meanwhile; None elsewhere.
         upload: Id of an upload in parts that did not end; empty for everything else.
     """
 
@@ -71,6 +72,7 @@ class Removable:
     num_bytes: int
     why: str
     stage: str | None = None
+    run: str | None = None
     upload: str = ""
 
 
@@ -118,7 +120,8 @@ def gc_plan(inventory: Inventory, rules: GcRules, outside: Mapping[str, str], *,
     for draft in unfinished_files(inventory.root):
         if draft.changed < before and not draft.uri.startswith(inside_gone):
             why = "its writer began it and did not finish it"
-            found.append(Removable("draft", draft.uri, draft.num_bytes, why, upload=draft.upload))
+            place = next((stage.uri for stage in stay if draft.uri.startswith(f"{stage.uri}/")), None)
+            found.append(Removable("draft", draft.uri, draft.num_bytes, why, place, upload=draft.upload))
     return GcPlan(tuple(found), needed, inventory.stages)
 
 
@@ -177,7 +180,7 @@ def _shards(inventory: Inventory, run: str, builds: list[StageFolder], before: f
     gone = {uri for uri in old if uri.endswith(".tar") and uri[len(run) + 1 :] not in named}
     indices = [uri for uri in old if uri.endswith(".json") and storage.join(run, shard_of(uri)) in gone]
     for uri in [*indices, *sorted(gone)]:  # an index without its shard would be trusted
-        yield Removable("shard", uri, old[uri].num_bytes, "no data set that stays names it")
+        yield Removable("shard", uri, old[uri].num_bytes, "no data set that stays names it", run=run)
 
 
 def _caches(inventory: Inventory, run: str, rules: GcRules, before: float) -> Iterator[Removable]:
@@ -185,4 +188,4 @@ def _caches(inventory: Inventory, run: str, rules: GcRules, before: float) -> It
     files = [file for file in inventory.files if rules.caches and file.uri.startswith(prefix)]
     if files and max(file.changed for file in files) < before:
         size = sum(file.num_bytes for file in files)
-        yield Removable("cache", prefix.rstrip("/"), size, "a new build of the data set makes it again")
+        yield Removable("cache", prefix.rstrip("/"), size, "a new build of the data set makes it again", run=run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infinity import storage
@@ -11,10 +11,10 @@ from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.jobs.evaluation.evaluate import EvaluateReport
 from infinity.jobs.spec import DAMAGED_REPORT, REPORT_FILE, JobSpec
 from infinity.jobs.training.base import SAMPLES_FOLDER
-from infinity.jobs.upkeep.inventory import PLAN_FILE, STAGE_NAME, Inventory, StageFolder
+from infinity.jobs.upkeep.inventory import PLAN_FILE, STAGE_NAME, Inventory, StageFolder, take_inventory
 from infinity.jobs.upkeep.plans import PLAN_KINDS, planned_specs
 from infinity.reporting.plots.curves import Points, read_curves
-from infinity.reporting.run_comparison import RunView
+from infinity.reporting.run_comparison import RunView, check_number
 from infinity.storage.errors import FileMissingError
 from infinity.storage.json_files import read_config
 from infinity.training.metrics import METRICS_FILE
@@ -40,6 +40,23 @@ def place_of_run(name: str, root: str) -> tuple[str, str]:
     if not is_place and not storage.exists(storage.join(below, PLAN_FILE)):
         is_place = storage.exists(storage.join(given, PLAN_FILE))
     return (given, storage.parent(given)) if is_place else (below, storage.absolute(root))
+
+
+def views(names: Sequence[str], root: str) -> list[RunView]:
+    """Return runs for the page that compares them.
+
+    Args:
+        names: Names of two or more runs below the root, or paths or URIs of their folders.
+        root: Folder or URI that holds all runs.
+
+    Raises:
+        ValueError: Too few or too many runs, a place without a run, or a plan of another version.
+        StorageError: A file cannot be read.
+    """
+    check_number(names)
+    places = [place_of_run(name, root) for name in names]
+    inventories = {above: take_inventory(above) for above in dict.fromkeys(above for _, above in places)}
+    return [view(folder, inventories[above]) for folder, above in places]
 
 
 def view(folder: str, inventory: Inventory) -> RunView:

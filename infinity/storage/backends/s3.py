@@ -341,6 +341,17 @@ def list_times(uri: str) -> list[tuple[str, int, float]]:
     return [(key, size, changed) for key, size, _, changed in found if is_content(key.rpartition("/")[2])]
 
 
+@patiently
+def list_folders(uri: str) -> list[str]:
+    """Return the names of the folders directly below a prefix, sorted, whatever lies in them."""
+    bucket, prefix = below(uri)
+    found: list[str] = []
+    with explained("list", uri):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            found += [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", [])]
+    return sorted(found)
+
+
 def _all_entries(uri: str) -> list[tuple[str, int, str]]:
     """Return the entries of ``list_entries`` and also those that are no content, such as leases."""
     return [(key, size, tag) for key, size, tag, _ in _objects(uri)]

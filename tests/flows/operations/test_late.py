@@ -13,7 +13,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Late, Pending, Running
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
 from flows.operations import late
 from flows.operations.late import explain_late, explained_again_and_again, reason
@@ -103,11 +104,35 @@ def test_limits_of_pool_and_deployment_and_paused_queues_count_too(place: Place)
     assert f"`prefect work-queue resume machine --pool {place.pool}`" in reason(place.client, run)
 
 
+def test_a_run_that_its_deployment_has_no_place_for_says_who_has_it(place: Place) -> None:
+    """A worker has asked for it already, and the server gave it a later time instead of a place."""
+    holder, waits = place.run(), place.run()
+    place.client.set_flow_run_state(holder.id, Running(), force=True)
+    place.client.set_flow_run_state(waits.id, AwaitingConcurrencySlot(), force=True)
+    assert any(said.startswith(f"{waits.name} waits: ") for said in late.explain_late())
+
+
 def test_a_run_whose_pool_was_deleted_says_so(place: Place) -> None:
     run = place.run()
     place.client.delete_work_pool(place.pool)
     after = place.client.read_flow_run(run.id)
     assert "the work pool of its deployment is gone" in reason(place.client, after)
+
+
+def test_a_run_of_which_something_was_deleted_meanwhile_keeps_no_other_from_its_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, other = place.run(), place.run()
+
+    def explain(client: SyncPrefectClient, run: FlowRun) -> str:
+        if run.id == gone.id:
+            raise ObjectNotFound(Exception("its deployment"))
+        return reason(client, run)
+
+    monkeypatch.setattr(late, "reason", explain)
+    said = late.explain_late()
+    assert any(other.name in each for each in said)
+    assert not any(gone.name in each for each in said)
 
 
 def test_the_server_explains_by_itself_and_outlives_answers_that_do_not_come(

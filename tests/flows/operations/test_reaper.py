@@ -12,7 +12,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Crashed, Pending, Running
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running
 
 from flows.operations.ends import GO_ON
 from flows.operations.reaper import explain_crash, reap
@@ -164,6 +164,27 @@ def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
         note_stage("dataset", str(tmp_path))  # tried again
     (record,) = records.records()
     assert not record.failure
+
+
+def test_a_run_that_ends_while_it_is_looked_at_keeps_its_own_end(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process tells the server of its end, and is gone, between two questions of the reaper."""
+    process, pid = killed()
+    run, usual = begun(Running(), pid), SyncPrefectClient.read_flow_run
+
+    def read(client: SyncPrefectClient, flow_run_id: UUID) -> FlowRun:
+        asked = usual(client, flow_run_id)
+        if process.poll() is None:
+            client.set_flow_run_state(run, Completed(), force=True)
+            end(process)
+        return asked
+
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_run", read)
+    assert reap() == []
+    assert found(run).state_type == "COMPLETED"
+    assert reap() == []
+    assert records.records() == []
 
 
 def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(prefect_server: str) -> None:

@@ -35,6 +35,7 @@ def test_the_page_is_one_artifact_that_shows_step_curves_samples_and_the_command
     folder = Path(spec.folder)
     (folder / "samples").mkdir(parents=True)
     Image.effect_noise((640, 480), 90).convert("RGB").save(folder / "samples" / "step-00000020.png")
+    (folder / "samples" / "step-00000099 of a person.png").write_text("no picture")
     rows = [{"step": step, "loss": 1.0 / step, "bit_entropy.bit_0": 0.5} for step in (1, 2, 3, 2, 3, 4)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 5, "lo')
     live = LivePage("tokenizer", spec)

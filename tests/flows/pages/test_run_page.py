@@ -1,9 +1,13 @@
 """The one page of a finished run has everything, in order, and stays small."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from flows.end_to_end import _command, _Forms
+from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from flows.pages.links import link, verbatim
 from flows.pages.run_page import _page, lineage
 from flows.records.plan import new_plan
 from infra.settings import settings
@@ -34,6 +38,26 @@ def test_the_page_answers_in_order_and_a_run_cannot_break_it(tmp_path: Path, mon
     ):
         assert words in page
     assert len(page) < 60_000
+
+
+@pytest.mark.parametrize("text", ["a", "`", "a`b", "``a`", "a `` b ` c", "<b>*x*</b>"])
+def test_a_text_stands_on_a_page_as_it_is(text: str) -> None:
+    """By the rules of Markdown: as many backticks end it as begin it, and one space on both sides does not count."""
+    found = re.fullmatch(r"(?s)(`+)(.*?[^`])\1(?!`)", verbatim(text))
+    assert found is not None
+    inside = found[2]
+    is_padded = inside.startswith(" ") and inside.endswith(" ") and inside.strip()
+    assert (inside[1:-1] if is_padded else inside) == text
+    assert link(f"s3://bucket/{text}") == verbatim(f"s3://bucket/{text}")
+
+
+def test_the_command_of_an_environment_names_its_own_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    forms = _Forms(DatasetForm(), TokenizerForm(), PretrainForm(), FinetuneForm(), EvaluationForm())
+    for environment, deployment in (("", "end-to-end/local"), ("staging", "end-to-end/staging")):
+        monkeypatch.setenv("INFINITY_ENVIRONMENT", environment)
+        settings.cache_clear()
+        assert f"prefect deployment run {deployment} --watch" in _command("demo", None, "mini", forms)
+    settings.cache_clear()
 
 
 def test_the_lineage_leads_from_the_scores_to_the_sources(tmp_path: Path) -> None:

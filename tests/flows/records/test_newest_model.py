@@ -1,6 +1,7 @@
 """The nightly evaluation takes a model that is finished, or ends with a sentence."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from flows import evaluate as evaluate_module
 from flows.evaluate import evaluate
 from flows.records.models import newest_model, note_model
 from flows.records.plan import new_plan, save_plan
+from flows.stages import kinds
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.upkeep.inventory import MODELS_FILE
 from infinity.jobs.upkeep.plans import finished_models
@@ -60,6 +62,24 @@ def test_a_run_of_an_older_version_has_its_pretrained_model(plan: EndToEnd, fold
     assert newest_model(plan, folder) is None
     model = finished(pretrained(plan))
     assert newest_model(plan, folder) == model
+
+
+def test_a_model_whose_run_died_before_it_could_tell_is_told_by_the_next_run_and_only_once(
+    plan: EndToEnd, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a SIGKILL between the end of a training and the word of it: the stage is done at the next start."""
+    told, model = list[str](), finished(pretrained(plan))
+    report = SimpleNamespace(model=model)
+    monkeypatch.setattr(kinds, "training_stage", lambda stage, spec: report)
+    monkeypatch.setattr(kinds, "announce_model", lambda run, model: told.append(model))
+    Path(plan.pretrain.folder, "report.json").write_text("{}")
+    for _ in range(2):
+        kinds.announced_training(folder, "pretrain", plan.pretrain)
+        assert told == [model]
+        assert finished_models(folder) == [model]
+    Path(plan.pretrain.folder, "report.json").unlink()  # it was removed, and is trained again
+    kinds.announced_training(folder, "pretrain", plan.pretrain)
+    assert told == [model, model]
 
 
 def test_a_damaged_list_of_models_is_refused(plan: EndToEnd, folder: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
-from flows.records.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
+from flows.records.plan import STAGES, change_plan, changed, folder_of, load_plan, new_plan, save_plan, with_data
 from infinity.jobs.training.encode import store_for
 from infinity.recipes.runs import EndToEnd
 from infinity.training.transformer.adapters import AdapterConfig
@@ -71,6 +71,52 @@ def test_a_run_is_a_name_a_path_or_a_uri(tmp_path: Path, monkeypatch: pytest.Mon
     for wrong in ("", "  ", "../demo"):
         with pytest.raises(ValueError, match="expected a name like 'demo'"):
             folder_of(wrong)
+
+
+@pytest.mark.parametrize(
+    "run", ["demo ", " demo", "a\nb", "a\x00b", "/runs/demo\t", "s3://bucket/a\x1b[2Jb", "\u202ea", "a\udc80"]
+)
+def test_a_name_that_nobody_can_read_on_a_page_is_refused(run: str) -> None:
+    with pytest.raises(ValueError, match="expected a name without spaces around it"):
+        folder_of(run)
+
+
+@pytest.mark.parametrize("run", ["registry", "studies", "/data/registry", "s3://bucket/runs/studies/"])
+def test_a_run_does_not_lie_where_the_champions_or_the_studies_do(run: str) -> None:
+    with pytest.raises(ValueError, match=r"is the folder of the \w+ beside the runs"):
+        folder_of(run)
+
+
+@pytest.mark.parametrize(
+    "run", ["Meine Bilder 猫", "a'b\"c`d", "a{b}%20#?&", "-x", "ü" * 60, "👩\u200d🔬", "می\u200cخواهم"]
+)
+def test_any_other_name_is_one(run: str) -> None:
+    assert folder_of(run).endswith(f"/{run}")
+
+
+def test_a_run_that_begins_anew_waits_for_a_flow_that_changes_its_plan(plan: EndToEnd, tmp_path: Path) -> None:
+    """Otherwise the change would be written over it, and the stages that it does would be in no plan."""
+    run = str(tmp_path / "demo")
+    save_plan(plan, run)
+    script = (
+        "import sys; from flows.records.plan import new_plan, replace_plan\n"
+        "print('begins', flush=True); replace_plan(new_plan('demo', None, sys.argv[1]), sys.argv[1])\n"
+    )
+
+    def change(before: EndToEnd) -> EndToEnd:
+        begun.append(
+            subprocess.Popen([sys.executable, "-c", script, run], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        )
+        assert begun[0].stdout is not None
+        assert begun[0].stdout.readline() == "begins\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            begun[0].wait(timeout=1.0)
+        return changed(before, {"tokenizer": lambda spec: spec.replace(seed=7)})
+
+    begun = list[subprocess.Popen[str]]()
+    assert change_plan(run, change).tokenizer.seed == 7
+    begun[0].communicate(timeout=AGES_S)
+    assert load_plan(run) == new_plan("demo", None, run)
 
 
 def test_other_pictures_move_the_finetuning_but_not_the_model_it_starts_from(plan: EndToEnd, tmp_path: Path) -> None:

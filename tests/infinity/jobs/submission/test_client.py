@@ -5,13 +5,19 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from infinity.jobs.dataset.build import BuildDatasetReport
+from infinity.jobs.progress import silent
 from infinity.jobs.submission import client as client_module
-from infinity.jobs.submission.client import JobClient
-from infinity.jobs.submission.submit import StoppedError, Watcher, _stop
+from infinity.jobs.submission import submit as submit_module
+from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
+from infinity.jobs.submission.files import submission_id
+from infinity.jobs.submission.submit import StoppedError, Watcher, _stop, run_as_job
 from infinity.jobs.watching import ClusterLostError, NoClusterError
+from infinity.recipes.runs import end_to_end
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.servers.dashboard_stub import DashboardStub, dashboard_stub
 
@@ -81,6 +87,84 @@ def test_a_start_that_failed_and_left_no_job_is_an_error(
         submit(client, "mine")
 
 
+@pytest.mark.parametrize(
+    ("jobs", "statuses"), [({}, {}), ({"infinity-1": {"mark": "theirs"}}, {})], ids=["forgotten", "started anew"]
+)
+def test_an_id_that_another_process_has_freed_or_taken_is_no_error(
+    dashboard: DashboardStub, jobs: dict[str, dict[str, str]], statuses: dict[str, str]
+) -> None:
+    """Two runs find that a job is over, and one of them is faster; the other attaches."""
+    client = JobClient(dashboard.address)
+    dashboard.jobs, dashboard.statuses = dict(jobs), statuses
+    client.forget("infinity-1")
+    assert dashboard.jobs == jobs
+
+
+def test_a_job_whose_run_was_cancelled_is_started_again_by_another_run_that_waits_for_it(
+    dashboard: DashboardStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_module, "POLL_S", 0.05)
+    spec, told = end_to_end("mini", source=None, output=str(tmp_path)).dataset, list[str]()
+    job, gone = submission_id(spec), set[str]()
+    dashboard.jobs[job] = {"run": "run-1", "mark": "theirs"}
+
+    def hear(sentence: str) -> None:
+        told.append(sentence)
+        if sentence.startswith("attached"):
+            gone.add("run-1")
+        if len(told) < 4:  # the job that is found, and then the one that this run has started
+            dashboard.statuses[job] = "STOPPED"
+
+    with pytest.raises(SubmissionError, match="was stopped on the cluster"):
+        run_as_job(
+            spec, BuildDatasetReport, address=dashboard.address, progress=silent,
+            watcher=Watcher("run-2", stops=gone.__contains__, told=hear),
+        )  # fmt: skip
+    assert [sentence.partition(" the Ray job")[0] for sentence in told] == [
+        "attached to", "the run run-1, which had started it, was stopped; starting it again", "started",
+    ]  # fmt: skip
+    assert dashboard.jobs[job]["run"] == "run-2"
+
+
+def test_who_cancels_does_not_wait_for_the_job_that_another_run_has_started_meanwhile(
+    dashboard: DashboardStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = JobClient(dashboard.address)
+    dashboard.jobs["infinity-1"] = {"run": "run-2", "mark": "theirs"}
+    monkeypatch.setattr(client, "stop", lambda job: None)
+    with pytest.raises(StoppedError, match="has ended"):
+        _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1", "mark": "mine"}))
+
+
+def test_a_job_gets_how_it_shall_work_and_neither_places_nor_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = {
+        "INFINITY_LOG_FORMAT": "json", "INFINITY_TRACKERS": "mlflow", "INFINITY_TRACKING_PROJECT": "p",
+        "INFINITY_KERNELS": "plain",
+    }  # fmt: skip
+    kept = {
+        "INFINITY_RUNS": "s3://b", "INFINITY_DATABASE": "canary", "AWS_SECRET_ACCESS_KEY": "canary",
+        "PREFECT_API_AUTH_STRING": "canary", "WANDB_API_KEY": "canary", "RAY_AUTH_TOKEN": "canary",
+    }  # fmt: skip
+    for name, value in {**passed, **kept}.items():
+        monkeypatch.setenv(name, value)
+    found = submit_module._variables()
+    assert passed.items() <= found.items()
+    assert not kept.keys() & found.keys()
+    assert "canary" not in str(found)
+
+
+def test_a_password_in_the_address_is_used_and_shown_to_nobody(dashboard: DashboardStub) -> None:
+    """As of a proxy before the dashboard."""
+    address = dashboard.address.replace("//", "//somebody:canary@")
+    client = JobClient(address)
+    assert client.state("infinity-1") is None
+    assert {"Basic c29tZWJvZHk6Y2FuYXJ5"} == dashboard.askers
+    assert (client.address, client.page("j")) == (dashboard.address, f"{dashboard.address}/#/jobs/j")
+    with pytest.raises(NoClusterError) as refused:
+        JobClient("http://somebody:canary@127.0.0.1:9")
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize("how", ["silent", "gone"])
 def test_a_cancel_while_the_cluster_is_away_ends_at_once_and_says_what_becomes_of_the_job(
     how: str, monkeypatch: pytest.MonkeyPatch
@@ -92,8 +176,8 @@ def test_a_cancel_while_the_cluster_is_away_ends_at_once_and_says_what_becomes_o
             dashboard.speaks.clear()
             monkeypatch.setattr(client._client, "answer_s", 0.3)
             with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-                _stop(client, "infinity-1", Watcher("run-1"), "run-1")
+                _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
     if how == "gone":
         with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-            _stop(client, "infinity-1", Watcher("run-1"), "run-1")
+            _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
     assert time.monotonic() - began < AGES_S / 2

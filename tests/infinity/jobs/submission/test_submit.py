@@ -207,10 +207,18 @@ def test_a_second_start_attaches_a_cancel_of_it_detaches_and_a_cancel_of_the_fir
     assert [job["status"] for job in jobs(head, tokenizer)] == ["RUNNING"]
     before = newest_step(tokenizer)
     first.signal_group(signal.SIGTERM)
+    third = start(tokenizer, "run-3", CANCELLED_RUNS="run-1")  # at once, while the job of the first stores its step
     assert ended(first) == 1
     assert "StoppedError: asked to end" in said(first)[-1]
+    says(third, "started the Ray job")
+    stored, told = newest_step(tokenizer), len(said(third))
+    assert stored > before
+    line = wait_until(lambda: next((each for each in said(third)[told:] if " step " in each), None), "steps")
+    assert int(line.partition(" step ")[2].split()[0]) > stored
+    assert [job["metadata"]["run"] for job in jobs(head, tokenizer)] == ["run-3"]
+    third.signal_group(signal.SIGTERM)
+    assert ended(third) == 1
     wait_until(lambda: [job["status"] for job in jobs(head, tokenizer)] == ["STOPPED"], "the end of the job")
-    assert newest_step(tokenizer) > before
 
 
 def test_a_restarted_driver_finds_its_job_and_a_job_without_a_driver_stores_the_step_and_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -126,6 +127,22 @@ def test_a_plan_of_another_version_is_a_run_that_needs_attention(tmp_path: Path)
     run = status(tmp_path, "old")
     assert "cannot be read by this version" in next(iter(run.attention()))
     assert card(run).state == "unreadable"
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1e308, math.inf, math.nan, "x", [], {}, [1], 10**400])
+@pytest.mark.parametrize("place", ["seconds", "notes", "step", "loss", "seconds_per_step"])
+def test_a_damaged_value_of_one_run_leaves_the_page_of_all(tmp_path: Path, place: str, value: object) -> None:
+    plan = begun(tmp_path, "demo")
+    if place in ("seconds", "notes"):
+        storage.write_text(storage.join(plan.dataset.folder, "report.json"), json.dumps({place: value}))
+    else:
+        row = {"step": 20, "loss": 0.1, "seconds_per_step": 0.5, place: value}
+        storage.write_text(storage.join(plan.tokenizer.folder, "metrics.jsonl"), json.dumps(row) + "\n")
+    runs = fleet(take_inventory(str(tmp_path)))
+    cards = [card(run, cpu_hour=1.0) for run in runs]
+    assert "demo" in "".join(fleet_markdown(cards, [], str(tmp_path)))
+    assert "demo" in render_fleet(cards, root=str(tmp_path), when="now")
+    assert b'run="demo"' in fleet_metrics(runs, root=str(tmp_path), cpu_hour=1.0)
 
 
 def test_pages_escape_what_names_hold(tmp_path: Path) -> None:

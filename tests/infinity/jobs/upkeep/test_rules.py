@@ -23,7 +23,8 @@ from infinity.jobs.upkeep.removal import remove
 from infinity.jobs.upkeep.rules import DAY_S, GcPlan, GcRules, gc_plan
 from infinity.recipes.runs import end_to_end
 from infinity.scenes.drawing import ScenesConfig
-from infinity.storage.inventory import unfinished_files
+from infinity.storage.inventory import folders_in, unfinished_files
+from infinity.storage.leases.lease import acquire
 from tests.fixtures.jobs.run_roots import stage_name, write_champion, write_plan, write_stage
 from tests.fixtures.servers.prefect_api import ask
 
@@ -60,6 +61,13 @@ def test_a_stage_that_no_plan_names_goes_and_what_the_plan_needs_stays(root: str
     (item,) = plan.removable
     assert item.num_bytes == sum(storage.size(uri) for uri in storage.list_files(old))
     assert plan.needed[storage.name(dataset)] == f"needed by {storage.name(tokenizer)}"
+
+
+def test_folders_are_listed_whatever_lies_in_them(root: str) -> None:
+    for name in ("b/c/.x.part", "a b/.lease", "file", "d/e"):
+        storage.write_text(storage.join(root, name), "x")
+    assert folders_in(root) == tuple(storage.join(root, name) for name in ("a b", "b", "d"))
+    assert folders_in(storage.join(root, "nowhere")) == ()
 
 
 def test_young_files_stay(root: str) -> None:
@@ -178,6 +186,45 @@ def test_shards_go_with_the_data_set_that_named_them_and_shared_ones_stay(tmp_pa
     assert not planned(root).removable
     with in_process():
         assert not verify(Manifest.load(run(few).manifest))  # it is built again
+
+
+@pytest.mark.parametrize("how", ["a plan names the data set by now", "a build has begun"])
+def test_shards_that_a_data_set_may_name_since_the_plan_was_made_stay(tmp_path: Path, how: str) -> None:
+    root, run_folder = str(tmp_path), str(tmp_path / "demo")
+    with in_process():
+        report = run(BuildDatasetSpec(output=run_folder, scenes=ScenesConfig(count=12, size_px=32)))
+    write_plan(run_folder, [])
+    plan = planned(root)
+    assert {item.kind for item in plan.removable} == {"stage", "shard"}
+    if how == "a build has begun":
+        acquire(write_stage(run_folder, stage_name("dataset", 1), done=False), silence_s=60.0).release(finished=False)
+    else:
+        write_plan(run_folder, [report.manifest])
+    spared = [removed for removed in remove(plan, take_inventory(root).runs) if removed.spared]
+    assert [removed.item.uri for removed in spared if removed.item.kind == "shard"] == [
+        item.uri for item in plan.removable if item.kind == "shard"
+    ]
+    if how != "a build has begun":
+        assert not verify(Manifest.load(report.manifest))
+
+
+def test_the_temporary_file_of_a_job_that_works_stays(tmp_path: Path) -> None:
+    run_folder = str(tmp_path / "demo")
+    job = write_stage(run_folder, stage_name("tokenizer", 1), done=False)
+    write_plan(run_folder, [job])
+    draft = Path(job) / ".x.0.part"
+    draft.write_bytes(b"half")
+    plan = planned(str(tmp_path))
+    assert [item.uri for item in plan.removable] == [str(draft)]
+    lease = acquire(job, silence_s=60.0)
+    try:
+        (spared,) = remove(plan, take_inventory(str(tmp_path)).runs)
+        assert "is being worked on by" in spared.spared
+    finally:
+        lease.release(finished=False)
+    assert draft.exists()
+    assert [removed.spared for removed in remove(plan, take_inventory(str(tmp_path)).runs)] == [""]
+    assert not draft.exists()
 
 
 def test_no_shard_goes_while_a_build_has_not_ended(tmp_path: Path) -> None:
