@@ -145,14 +145,16 @@ def json_value(where: str, text: str) -> Any:
 
 def show_scores(scores: Iterable[Score]) -> None:
     """Print scores with their intervals, protocols and notes as a table; what was not measured is named below."""
+    from infinity.reporting.comparison import number
+
     rows: list[tuple[str, ...]] = []
     missing: dict[str, list[str]] = {}
     for score in scores:
         if score.value is None:
             missing.setdefault(score.note, []).append(score.metric)
             continue
-        interval = "" if score.low is None else f"{score.low:.4g} to {score.high:.4g}"
-        value = f"{score.value:.4g} {score.unit}".strip()
+        interval = "" if score.low is None else f"{number(score.low)} to {number(score.high)}"
+        value = f"{number(score.value)} {score.unit}".strip()
         rows.append((score.metric, value, interval, f"{score.n:,}", score.protocol, score.note))
     columns = ("metric", "value", "95 % interval", "n", "protocol", "note")
     show_table(columns, rows, notes=("protocol", "note"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -145,10 +146,11 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
+    composed = {unicodedata.normalize("NFC", each): each for each in own_ids}  # macOS writes names in another form
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
     numbers = _last_parts(own_ids)
     for path in paths:
-        places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
+        places = [(renamed.get(name) or _own(name, own_ids, composed), place) for name, place in layout(path)]
         named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
         numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
@@ -163,6 +165,12 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
+
+
+def _own(name: str, ids: Collection[str], composed: Mapping[str, str]) -> str:
+    """Return the id that a name stands for: with the zeros of the ids, and in any of Unicode's forms."""
+    full = padded(name, ids)
+    return full if full in ids else composed.get(unicodedata.normalize("NFC", full), full)
 
 
 def _last_parts(ids: Iterable[str]) -> dict[str, str]:
