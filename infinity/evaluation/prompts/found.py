@@ -181,15 +181,16 @@ def _last_parts(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
-    """Return ids by prompts that only one item has, as they are and with underscores for blanks."""
+    """Return ids by prompts that only one item has, as they are and with underscores for blanks and slashes."""
     keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
     numbers = Counter(key for key, _ in keys)
     return {key: item_id for key, item_id in keys if numbers[key] == 1}
 
 
-def _names_of(prompt: str) -> tuple[str, str]:
+def _names_of(prompt: str) -> tuple[str, ...]:
     key = prompt_key(prompt)
-    return key, key.replace(" ", "_")
+    flat = key.replace("/", "_")  # no file's name can hold a slash
+    return key, key.replace(" ", "_"), flat, flat.replace(" ", "_")
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:

@@ -51,6 +51,9 @@ BENCHMARKS_OF_PICTURES = frozenset(
 )
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
+DRAWN_BENCHMARKS = BENCHMARKS_OF_PICTURES - {"t2i_compbench"}
+"""Those that draw with a model too; others read what a benchmark's own scripts wrote beside pictures."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateSpec(JobSpec):

@@ -97,6 +97,13 @@ def test_pictures_in_a_form_that_is_not_decoded_are_gaps_with_their_own_reason(t
     ]
 
 
+def test_a_prompt_with_a_slash_is_found_by_the_name_that_a_file_can_have(tmp_path: Path) -> None:
+    items = [PromptItem(id="x", prompt="a 1/2 inch pipe"), PromptItem(id="y", prompt="a cup")]
+    save(tmp_path / "a 1_2 inch pipe_000000.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items[:1], 1, layout=in_folders_or_flat, known=items)
+    assert [names(sample) for sample in found] == [["a 1_2 inch pipe_000000.png"]]
+
+
 @pytest.mark.parametrize(("name", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_ids_are_found_in_either_unicode_form(tmp_path: Path, name: str, other: str) -> None:
     texts = [unicodedata.normalize(name, text) for text in ("café/é1", "naïve")]
