@@ -14,7 +14,7 @@ from infinity.data.sources.file_names import PICTURE_ENDINGS
 
 _ENDINGS = (
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "ppm", "pgm",
-    "pnm", "jp2", "tga",
+    "pnm", "jp2", "j2k", "tga",
 )  # fmt: skip
 _KNOWN = frozenset({*PICTURE_ENDINGS, ".hif", *(f".{ending}" for ending in _ENDINGS)})
 _THREADS = 8

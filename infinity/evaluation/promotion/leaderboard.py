@@ -150,11 +150,12 @@ def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
     groups: dict[tuple[str, str], list[LeaderboardEntry]] = {}
     for entry in entries:
         group = groups.setdefault((entry.metric, entry.protocol), [])
-        if group and group[0].unit != entry.unit:
+        other = next((each for each in group if each.value is not None and each.unit != entry.unit), None)
+        if other is not None and entry.value is not None:
             raise ValueError(
                 f"{entry.metric} of {entry.model} is in {entry.unit or 'no unit'!r} ({entry.source}), that of "
-                f"{group[0].model} in {group[0].unit or 'no unit'!r} ({group[0].source}), under one protocol; write "
-                "both in one unit"
+                f"{other.model} in {other.unit or 'no unit'!r} ({other.source}), under one protocol; write both in one "
+                "unit"
             )
         group.append(entry)
     metrics = list(dict.fromkeys(metric for metric, _ in groups))

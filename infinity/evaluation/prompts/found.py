@@ -194,7 +194,7 @@ def _names_of(prompt: str) -> tuple[str, ...]:
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
-    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007.
+    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007, and 0007 is 7.
 
     Args:
         name: Name of a folder or file.
@@ -207,12 +207,18 @@ def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
     """
     if name in ids or not ids or not (name.isascii() and name.isdigit()):
         return name
-    last = max(ids)
+    last = max(ids, key=_in_order)
     longer = name.zfill(len(last))
-    if longer in ids:
-        return longer
+    for other in (longer, name.lstrip("0") or "0"):
+        if other in ids:
+            return other
     is_next = last.isascii() and last.isdigit() and int(last) < int(name) <= int(last) + beyond
     return longer if is_next else name
+
+
+def _in_order(number: str) -> tuple[int, str]:
+    """Return a key that sorts numbers by their value, whether they are filled up with zeros or not."""
+    return len(number), number
 
 
 def with_missing(
@@ -272,7 +278,8 @@ def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collect
     """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
     if not ids or not all(name.isdigit() for name in ids):
         return
-    first, beyond = min(ids), f"{int(max(ids)) + 1:0{len(max(ids))}d}"
+    first, last = min(ids, key=_in_order), max(ids, key=_in_order)
+    beyond = f"{int(last) + 1:0{len(last)}d}"
     if int(first) == 0 and first not in named and beyond in named:
         raise PictureError(
             f"{folder.uri}: expected pictures numbered from {first}, found none of that number, but {beyond}, which "

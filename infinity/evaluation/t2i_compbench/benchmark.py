@@ -53,8 +53,8 @@ class T2iCompbenchBenchmark(Config):
 
     @property
     def pictures_per_prompt(self) -> int:
-        """Pictures of a prompt as far as the work is split by it; a folder may have any number."""
-        return 1
+        """Pictures of a prompt in the benchmark, by which the work is split; a folder may have any number."""
+        return 10
 
     @property
     def rewriter(self) -> Rewriter | None:

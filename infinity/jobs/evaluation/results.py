@@ -58,6 +58,11 @@ class Evaluated:
     report: EvaluateReport
 
     @property
+    def title(self) -> str:
+        """Name in words of the model that drew: run and job of ours, or the name that was given to another one."""
+        return model_title(self.spec.model) if self.spec.model else self.spec.pictures_of
+
+    @property
     def measured(self) -> ScoredModel:
         """Scores and item values, as the gate compares them; a prompt that a list repeats is one item.
 

@@ -97,6 +97,25 @@ def test_pictures_in_a_form_that_is_not_decoded_are_gaps_with_their_own_reason(t
     ]
 
 
+def test_numbers_with_more_zeros_than_those_of_the_benchmark_are_found(tmp_path: Path) -> None:
+    items = [PromptItem(id=str(n), prompt=f"prompt {n}") for n in range(12)]
+    for number in (0, 7, 11):
+        save(tmp_path / f"{number:04d}/samples/00000.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    assert [number for number, sample in enumerate(found) if names(sample) != ["no such file"]] == [0, 7, 11]
+
+
+def test_ids_of_several_lengths_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    items = [PromptItem(id=str(n), prompt=f"prompt {n}") for n in range(12)]
+    for number in range(1, 12):  # number 0 is a gap, and 10 is not beyond the last prompt
+        save(tmp_path / f"{number}.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    assert [number for number, sample in enumerate(found) if names(sample) == ["no such file"]] == [0]
+    save(tmp_path / "12.png")
+    with pytest.raises(PictureError, match="found none of that number, but 12, which is beyond the last prompt"):
+        locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+
+
 def test_a_prompt_with_a_slash_is_found_by_the_name_that_a_file_can_have(tmp_path: Path) -> None:
     items = [PromptItem(id="x", prompt="a 1/2 inch pipe"), PromptItem(id="y", prompt="a cup")]
     save(tmp_path / "a 1_2 inch pipe_000000.png")
