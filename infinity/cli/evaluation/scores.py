@@ -243,8 +243,12 @@ def leaderboard(
         from infinity.reporting.scores.leaderboard import leaderboard_html, leaderboard_markdown
 
         entries = published_scores(published)
+        seen: set[str] = set()
         for uri in evaluations or ():
             found = find(uri)
+            if found.folder in seen:
+                raise ValueError(f"{found.folder}: expected every evaluation once, got it twice; leave one out")
+            seen.add(found.folder)
             entries += entries_of(found, f"{found.title} (ours)" if found.spec.model else found.title)
         groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
         if not groups:

@@ -98,6 +98,8 @@ def test_leaderboard_prints_and_writes(tmp_path: Path) -> None:
     assert code == 0
     assert "(ours) 0.5" in output
     assert "scene-geneval/1" in output
+    code, output = run("leaderboard", tmp_path / "a", tmp_path / "a")
+    assert (code, "expected every evaluation once, got it twice" in output) == (1, True)
     for name in ("board.md", "board.html"):
         code, output = run("leaderboard", tmp_path / "a", "-o", tmp_path / name)
         assert code == 0
