@@ -35,7 +35,7 @@ from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
-from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
+from infinity.jobs.evaluation.spec import DRAWN_BENCHMARKS, EvaluateSpec
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -342,8 +342,6 @@ class EvaluationForm(Form):
         }
         changes = {part: kind() for part, (kind, boxes) in parts.items()
                    if getattr(spec, part) is None and self.given(*boxes)}  # fmt: skip
-        changes |= {
-            name: form.change(getattr(spec, name)) for name, form in self.given(*BENCHMARKS_OF_PICTURES).items()
-        }
+        changes |= {name: form.change(getattr(spec, name)) for name, form in self.given(*DRAWN_BENCHMARKS).items()}
         weights = {"inception_uri": "inception.uri", "inception_sha256": "inception.sha256"}
         return self.at_paths(self.at_own_paths(spec.replace(**changes)), weights)

@@ -26,7 +26,7 @@ from infinity.evaluation.promotion.contest import contest
 from infinity.evaluation.promotion.floors import below_floor
 from infinity.evaluation.promotion.gate import GateError, GateReport
 from infinity.evaluation.promotion.margins import GateConfig
-from infinity.evaluation.promotion.rolled_back import rolled_back
+from infinity.evaluation.promotion.rolled_back import not_promoted
 from infinity.jobs.evaluation import results as evaluated
 from infinity.jobs.evaluation.comparing import write_comparison
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
@@ -101,7 +101,7 @@ def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateFo
 def _refused(report: EvaluateReport, history: Sequence[Champion], form: GateForm) -> State[Any] | None:
     """Return the final state of a model that may not be champion anyway: it was rolled back, or is below a floor."""
     digest = report.model_digest
-    if (by := rolled_back(history).get(digest)) is not None and form.readmit != digest:
+    if (by := not_promoted(history).get(digest)) is not None and form.readmit != digest:
         message = (
             f"Not promoted: {digest} was rolled back by {by.who} at {by.when} ({by.why}). To let it compete again, "
             "give its digest as readmit; to make it champion at once, roll back to its record"

@@ -21,6 +21,7 @@ from infinity.checkpoint.record import read_checksums
 from infinity.config import Config, digest_of
 from infinity.evaluation.pictures.files import is_text
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
+from infinity.perception.detection.ocr import TextAreaConfig
 from infinity.perception.loading import folder_digest
 from infinity.storage.pinned import NoDownloadError, PinnedFile
 
@@ -156,6 +157,8 @@ def _of(value: Any) -> Iterator[tuple[str, str]]:
         return
     if not isinstance(value, Config):
         return
+    if isinstance(value, TextAreaConfig):
+        yield "package", _package_digest(value)
     model = getattr(value, "model", None)
     if isinstance(model, str) and model and getattr(value, "sha256", None) is None:
         yield "weights", folder_digest(Path(model)) if Path(model).is_dir() else ""
@@ -164,6 +167,14 @@ def _of(value: Any) -> Iterator[tuple[str, str]]:
         if field.name == "prompts" and isinstance(inner, str):
             yield "prompts", digest_of(sorted((uri[len(inner) :], storage.sha256(uri)) for uri in _texts(inner)))
         yield from ((f"{field.name}.{where}", digest) for where, digest in _of(inner))
+
+
+def _package_digest(scorer: TextAreaConfig) -> str:
+    """Return the digest of networks that an installed package brings; empty where it is not installed."""
+    try:
+        return scorer.weights_digest()
+    except ValueError:
+        return ""
 
 
 def _texts(folder: str) -> list[str]:

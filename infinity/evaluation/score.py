@@ -77,6 +77,16 @@ def slug(words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") or "none"
 
 
+def benchmark_of(metric: str) -> str:
+    """Return the name of the benchmark that a metric belongs to; one of corrected rules belongs to the same one.
+
+    Example:
+        >>> benchmark_of("dpg_corrected_rewritten.overall"), benchmark_of("judge_dsg.group.entity")
+        ('dpg_rewritten', 'judge_dsg')
+    """
+    return metric.partition(".")[0].replace("_corrected", "")
+
+
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a binomial share by Wilson's method, which stays inside [0, 1] near its ends too.
 

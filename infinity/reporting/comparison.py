@@ -142,8 +142,15 @@ def chosen(prompts: Sequence[ShownPrompt], most: int) -> tuple[ShownPrompt, ...]
 
 
 def number(value: float | None) -> str:
-    """Return a number with four significant digits, or "not measured"."""
-    return "not measured" if value is None else f"{value:.4g}"
+    """Return a number with four significant digits, a large one with all before the point; or "not measured".
+
+    Example:
+        >>> number(0.12345), number(1234567.8), number(None)
+        ('0.1235', '1,234,568', 'not measured')
+    """
+    if value is None:
+        return "not measured"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _others(page: ComparisonPage) -> list[dict[str, str]]:

@@ -81,7 +81,7 @@ def score(
             rows.append(("equal choices of two raters", *_cells(figure)))
             rows.append(("Cohen's kappa", "undefined" if kappa is None else f"{kappa:.3f}", "", str(figure.n)))
         evaluated = [(name, load(folder)) for name, folder in about.evaluations.items()]
-        for metric, values in shared_values(evaluated).items():
+        for metric, values in shared_values(evaluated, about.pairs).items():
             found = scorer_agreement(votes, values, -1.0 if is_lower_better(metric) else 1.0)
             if found is not None:
                 rows.append((f"agreement with {metric}", *_cells(found)))

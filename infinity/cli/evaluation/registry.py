@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Show the champions, or the history of one family."""
     with clear_errors():
-        from infinity.evaluation.promotion.rolled_back import rolled_back
+        from infinity.evaluation.promotion.rolled_back import not_promoted
 
         champions = _open(registry)
         if family is None:
@@ -50,7 +50,7 @@ def show(
         ]
         columns = ("family", "record", "when", "who", "what", "digest", "model", "why")
         show_table(columns, rows, notes=("model", "why"))
-        for digest, by in rolled_back(records).items() if family is not None else ():
+        for digest, by in not_promoted(records).items() if family is not None else ():
             line = f"{digest} is not promoted again automatically: rolled back by {by.who} at {by.when} ({by.why})"
             out.say(line)
 
@@ -59,7 +59,7 @@ def show(
 def rollback(
     family: Annotated[str, typer.Argument(help="Name of the family.")],
     to: Annotated[
-        int | None, typer.Option(help="Record to go back to; by default the last one with another model.")
+        int | None, typer.Option(help="Record to go back to; by default the last one with a model not set aside.")
     ] = None,
     why: Annotated[str, typer.Option(help="Reason, which is kept in the history.")] = "",
     registry: Root = None,

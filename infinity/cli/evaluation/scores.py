@@ -145,14 +145,16 @@ def json_value(where: str, text: str) -> Any:
 
 def show_scores(scores: Iterable[Score]) -> None:
     """Print scores with their intervals, protocols and notes as a table; what was not measured is named below."""
+    from infinity.reporting.comparison import number
+
     rows: list[tuple[str, ...]] = []
     missing: dict[str, list[str]] = {}
     for score in scores:
         if score.value is None:
             missing.setdefault(score.note, []).append(score.metric)
             continue
-        interval = "" if score.low is None else f"{score.low:.4g} to {score.high:.4g}"
-        value = f"{score.value:.4g} {score.unit}".strip()
+        interval = "" if score.low is None else f"{number(score.low)} to {number(score.high)}"
+        value = f"{number(score.value)} {score.unit}".strip()
         rows.append((score.metric, value, interval, f"{score.n:,}", score.protocol, score.note))
     columns = ("metric", "value", "95 % interval", "n", "protocol", "note")
     show_table(columns, rows, notes=("protocol", "note"))
@@ -186,7 +188,12 @@ def compare(
 
         before, after = find(first), find(second)
         files, report, refusal = write_comparison(
-            before, after, str(output), titles=_titles(first, second), config=GateConfig(), max_prompts=prompts
+            before,
+            after,
+            str(output),
+            titles=_titles((before.title, first), (after.title, second)),
+            config=GateConfig(),
+            max_prompts=prompts,
         )
         if report is None:
             out.say(f"no paired scores: {refusal}")
@@ -197,9 +204,16 @@ def compare(
         out.say(files.html)
 
 
-def _titles(first: str, second: str) -> tuple[str, str]:
-    """Return the parts in which two paths differ, as short names."""
-    parts = [uri.rstrip("/").split("/") for uri in (first, second)]
+def _titles(first: tuple[str, str], second: tuple[str, str]) -> tuple[str, str]:
+    """Return the names of two models; of equal names, the parts in which the two paths differ.
+
+    Args:
+        first: Name of the first model, and path of its evaluation.
+        second: The same of the second one.
+    """
+    if first[0] != second[0]:
+        return first[0], second[0]
+    parts = [uri.rstrip("/").split("/") for _, uri in (first, second)]
     for one, other in zip(*parts, strict=False):
         if one != other:
             return one, other
@@ -223,16 +237,19 @@ def leaderboard(
     with clear_errors():
         from infinity import storage
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
-        from infinity.jobs.evaluation.results import find, model_title
+        from infinity.jobs.evaluation.results import find
         from infinity.jobs.evaluation.standing import entries_of
         from infinity.reporting.scores.exports import leaderboard_csv, leaderboard_json, leaderboard_latex
         from infinity.reporting.scores.leaderboard import leaderboard_html, leaderboard_markdown
 
         entries = published_scores(published)
+        seen: set[str] = set()
         for uri in evaluations or ():
             found = find(uri)
-            model = f"{model_title(found.spec.model)} (ours)" if found.spec.model else found.spec.pictures_of
-            entries += entries_of(found, model)
+            if found.folder in seen:
+                raise ValueError(f"{found.folder}: expected every evaluation once, got it twice; leave one out")
+            seen.add(found.folder)
+            entries += entries_of(found, f"{found.title} (ours)" if found.spec.model else found.title)
         groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
         if not groups:
             raise ValueError(f"--metric: no metric begins with {metric!r}")

@@ -96,7 +96,7 @@ def embedding_score(a: EmbeddedSet, b: EmbeddedSet, embedder: Embedder, *, inter
         error = math.sqrt(_variance(figure, a.rows, b.rows) + _variance(figure, b.rows, a.rows))
         note = f"{note}; interval from leaving out tenths of the pictures"
     value = figure(a.rows, b.rows)
-    low, high = (None, None) if error is None else (value - Z_95 * error, value + Z_95 * error)
+    low, high = (None, None) if error is None else (min(value, max(0.0, value - Z_95 * error)), value + Z_95 * error)
     protocol = f"{metric}/1: {rule}; {embedder.describe()}; {a.source} against {b.source}"
     return Score(metric=metric, value=value, unit="", n=n, protocol=protocol, low=low, high=high, note=note)
 

@@ -120,7 +120,7 @@ def _fid(a: PictureSet, b: PictureSet, protocol: str, interval: bool) -> Score:
         error = math.sqrt(_jackknife_variance(a, b) + _jackknife_variance(b, a))
         fixed = [each.provenance.source for each in (a, b) if each.rows is None]
         notes.append(f"interval from leaving out tenths of the pictures{' of one side' if fixed else ''}")
-    return _around("fid", value, error, n, protocol, "; ".join(notes))
+    return _around("fid", value, error, n, protocol, "; ".join(notes), least=0.0)
 
 
 def _jackknife_variance(changed: PictureSet, fixed: PictureSet) -> float:
@@ -164,6 +164,9 @@ def _shares(rows: Tensor, others: Tensor, protocol: str) -> Iterator[Score]:
         )  # fmt: skip
 
 
-def _around(metric: str, value: float, error: float | None, n: int, protocol: str, note: str) -> Score:
-    low, high = (None, None) if error is None else (value - Z_95 * error, value + Z_95 * error)
+def _around(
+    metric: str, value: float, error: float | None, n: int, protocol: str, note: str, *, least: float = -math.inf
+) -> Score:
+    """Return a score with a normal interval, which ends at the least possible value."""
+    low, high = (None, None) if error is None else (min(value, max(least, value - Z_95 * error)), value + Z_95 * error)
     return Score(metric=metric, value=value, unit="", n=n, protocol=protocol, low=low, high=high, note=note)

@@ -1,4 +1,4 @@
-"""Picture files: the endings that Pillow decodes, and digests of their content."""
+"""Picture files: endings of pictures, those that Pillow decodes, and digests of their content."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from functools import cache
 from PIL import Image
 
 from infinity import storage
+from infinity.data.sources.file_names import PICTURE_ENDINGS
 
 _ENDINGS = (
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "ppm", "pgm",
-    "pnm", "jp2", "tga",
+    "pnm", "jp2", "j2k", "tga",
 )  # fmt: skip
+_KNOWN = frozenset({*PICTURE_ENDINGS, ".hif", *(f".{ending}" for ending in _ENDINGS)})
 _THREADS = 8
 
 
@@ -27,8 +29,17 @@ def endings() -> frozenset[str]:
 
 
 def is_picture(path: str) -> bool:
-    """Return whether a file's name is that of a picture; hidden files, such as those that macOS adds, are not."""
-    return _ending(path) in endings()
+    """Return whether a file's name is that of a picture; hidden files, such as those that macOS adds, are not.
+
+    Pictures that Pillow does not decode (HEIC, JPEG XL) are pictures too: left out in silence, a score would be about
+    fewer pictures than there are.
+    """
+    return (ending := _ending(path)) in endings() or ending in _KNOWN
+
+
+def is_decoded(path: str) -> bool:
+    """Return whether Pillow decodes files with this ending, or the file has none."""
+    return _ending(path) not in _KNOWN - endings()
 
 
 def is_text(path: str) -> bool:

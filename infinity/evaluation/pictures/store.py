@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from infinity import storage
 from infinity.config import digest_of
 from infinity.data.images.contact_sheet import encode_png
+from infinity.evaluation.pictures.files import is_decoded
 from infinity.generation.sampling import SamplingConfig
 
 PICTURES_FOLDER = "pictures"
@@ -119,6 +120,11 @@ def decode_picture(
             return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
     # Its message would name an object in memory, and records of an evaluation must not change from run to run.
     except UnidentifiedImageError as error:
+        if data and not is_decoded(where):
+            raise PictureError(
+                f"{where}: expected a picture that Pillow decodes, found .{where.rpartition('.')[2].lower()}; convert "
+                "it to .png"
+            ) from error
         reason = "it is empty" if not data else "no format that Pillow knows"
         raise PictureError(f"{where}: expected a picture, found a damaged file ({reason}); {remedy}") from error
     # Pillow raises any of these for damaged files.

@@ -144,6 +144,24 @@ def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return value
 
 
+def plain_names(entry: object, where: str) -> object:
+    """Return an object of a list of prompts with the names of its fields in small letters; others as they are.
+
+    A ``caption`` is a prompt where there is no ``prompt``, and ``prompt_id`` is an id where there is no ``id``.
+
+    Raises:
+        ValueError: Two fields of one name.
+    """
+    if not isinstance(entry, Mapping):
+        return entry
+    _check_names(entry, where)
+    found = {_spelled(name): value for name, value in entry.items()}
+    for name, other in (("prompt", "caption"), ("id", "prompt_id")):
+        if name not in found and other in found:
+            found[name] = found[other]
+    return found
+
+
 def prompt_rows(data: bytes, uri: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a table of prompts without pictures, such as PartiPrompts; names of columns in small letters.
 

@@ -1,12 +1,14 @@
 """The best champions of a family so far, with which a candidate is compared besides the present champion.
 
 Comparisons with the present champion alone would let a family decline slowly: each step may lose up to a margin. So for
-every metric, the champion with the best score is an anchor. Models that a person rolled back are not (decision 23).
+every metric, the champion with the best score is an anchor. Where the protocol changed over time, there is one anchor
+per protocol, since figures of different protocols do not compare; each is scored again under the candidate's. Models
+that a person rolled back are no anchors (decision 23).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from infinity.evaluation.promotion.champions import Champion
 from infinity.evaluation.promotion.margins import GateConfig
@@ -20,34 +22,42 @@ def anchors(
 
     Args:
         history: All records of the family, oldest first; the last one is the present champion's.
-        scores: Scores of the candidate; only scores of the same protocol compare.
+        scores: Scores of the candidate; those in another unit are no measure.
         config: Configuration that names the gated metrics and which way is better.
         set_aside: Digests of models that are no anchors.
     """
-    found: dict[int, list[str]] = {}
+    found: dict[int, dict[str, None]] = {}
+    numbers: dict[str, int] = {}
     for score in scores:
         margin = config.margin(score.metric)
         if margin is None or score.value is None:
             continue
         sign = 1.0 if margin.better == "higher" else -1.0
-        best, present = None, history[-1]
-        for record in history:
-            value = _value(record, score)
-            if value is None or record.model_digest in set_aside:
-                continue
-            if best is None or sign * value > best[0]:
-                best = (sign * value, record)
-        if best is None or best[1].model_digest == present.model_digest:
-            continue
-        own = _value(present, score)
-        if own is None or best[0] > sign * own:
-            found.setdefault(best[1].number, []).append(score.metric)
+        for best in _best(history, score, sign, set_aside):
+            number = numbers.setdefault(best.model_digest, best.number)
+            found.setdefault(number, {})[score.metric] = None
     return {number: tuple(metrics) for number, metrics in sorted(found.items())}
 
 
-def _value(record: Champion, like: Score) -> float | None:
-    """Return the record's value of a metric under the protocol of another score, or None."""
-    for score in record.scores:
-        if score.metric == like.metric and score.protocol == like.protocol and score.unit == like.unit:
-            return score.value
-    return None
+def _best(history: Sequence[Champion], like: Score, sign: float, set_aside: Collection[str]) -> Iterator[Champion]:
+    """Yield the best record under every protocol, the score's own first, where the present champion is not as good."""
+    present = history[-1]
+    by_protocol: dict[str, list[tuple[float, Champion]]] = {like.protocol: []}
+    for record in history:
+        score = score_of(record, like)
+        if score is not None and score.value is not None and record.model_digest not in set_aside:
+            by_protocol.setdefault(score.protocol, []).append((sign * score.value, record))
+    for protocol, found in by_protocol.items():
+        if not found:
+            continue
+        value, best = max(found, key=lambda pair: pair[0])
+        if best.model_digest == present.model_digest:
+            continue
+        own = score_of(present, like)
+        if own is None or own.value is None or own.protocol != protocol or value > sign * own.value:
+            yield best
+
+
+def score_of(record: Champion, like: Score) -> Score | None:
+    """Return a record's score of the metric of another score in the same unit, or None."""
+    return next((score for score in record.scores if (score.metric, score.unit) == (like.metric, like.unit)), None)

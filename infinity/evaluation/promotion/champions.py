@@ -26,6 +26,7 @@ from typing import Any, Literal
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
 from infinity.config import Config
+from infinity.evaluation.promotion.rolled_back import rolled_back
 from infinity.evaluation.score import Score
 from infinity.storage.json_files import read_config
 
@@ -62,7 +63,7 @@ class Champion(Config):
         when: Time of the change, UTC, ISO 8601.
         token: Random text by which a writer recognises its own record after a lost answer.
         set_aside: For a rollback, digests of the models that are not promoted again unless someone asks for them by
-            name. Empty in records of earlier versions.
+            name. None in promotions, and in records of earlier versions.
     """
 
     family: str
@@ -77,7 +78,7 @@ class Champion(Config):
     who: str
     when: str
     token: str
-    set_aside: tuple[str, ...] = ()
+    set_aside: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,15 +210,17 @@ class Champions:
         return tuple(sorted(notes, key=lambda note: (note.when, note.model_digest)))
 
     def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
-        """Make an earlier champion the champion again, by a new record; the models after it are set aside.
+        """Make an earlier champion the champion again, by a new record; models that came up after it are set aside.
 
-        Scheduled evaluations do not promote these models again, unless someone asks for them by name. Where a family
-        never had another champion, but models that were no worse than it, the rollback sets those models aside.
+        Scheduled evaluations do not promote these models again, unless someone asks for them by name. A model that was
+        champion before the one that comes back is not set aside: to roll a rollback back says nothing against it.
+        Where a family never had another champion, but models that were no worse than it, the rollback sets those
+        models aside.
 
         Args:
             family: The family.
             to: Number of the record whose model becomes champion again; None takes the last record with a model other
-                than the present one.
+                than the present one that is not set aside.
             why: The reason, for the record.
             follows: Number of the record that the caller believes is the present one; None takes the present one.
 
@@ -230,9 +233,9 @@ class Champions:
             raise ChampionError(f"{self.root}: the family {family!r} has no champion; {self._known()}")
         present = history[-1]
         target = self._target(family, history, to)
-        gone = [
-            record.model_digest for record in history[target.number :] if record.model_digest != target.model_digest
-        ]
+        known = [record.model_digest for record in history]
+        first = known.index(target.model_digest)
+        gone = [digest for digest in known[target.number :] if known.index(digest) > first]
         if target.model_digest == present.model_digest:
             gone = [note.model_digest for note in self.kept(family) if note.model_digest != present.model_digest]
         check_digest(target.model, target.model_digest)
@@ -256,10 +259,15 @@ class Champions:
             if target.model_digest == present.model_digest:
                 raise ChampionError(f"{family}: record {to} is the present champion's model; nothing to roll back")
             return target
+        gone = rolled_back(history)
         earlier = [record for record in history if record.model_digest != present.model_digest]
+        if still := [record for record in earlier if record.model_digest not in gone]:
+            return still[-1]
         if earlier:
-            return earlier[-1]
-        gone = {digest for record in history for digest in record.set_aside}
+            raise ChampionError(
+                f"{self.root}: every other champion of {family!r} was set aside by a rollback; name the record to go "
+                "back to (--to), `infinity registry show` lists them"
+            )
         if any(note.model_digest not in {*gone, present.model_digest} for note in self.kept(family)):
             return present
         raise ChampionError(f"{self.root}: the family {family!r} never had another champion to go back to")
@@ -343,7 +351,7 @@ def check_digest(model: str, digest: str) -> None:
     if found != digest:
         raise ChampionError(
             f"{model}: expected the checkpoint {digest}, found {found or 'none'}; it was trained again or deleted "
-            "since it was evaluated"
+            "since it was evaluated; restore it, or evaluate the present one or roll back to another record"
         )
 
 

@@ -19,11 +19,12 @@ def below_floor(scores: Sequence[Score], config: GateConfig) -> tuple[str, ...]:
     problems = []
     open_floors = dict(config.floors)
     for score in scores:
-        pattern = next((name for name in config.floors if fnmatchcase(score.metric, name)), None)
-        if pattern is None:
+        patterns = [name for name in config.floors if fnmatchcase(score.metric, name)]
+        if not patterns:
             continue
-        open_floors.pop(pattern, None)
-        floor = config.floors[pattern]
+        for each in patterns:
+            open_floors.pop(each, None)
+        floor = config.floors[patterns[0]]
         if score.value is None:
             problems.append(f"{score.metric} has a floor of {floor:.4g} but no value ({score.note})")
             continue

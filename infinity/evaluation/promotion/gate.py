@@ -283,7 +283,7 @@ def _check(metric: str, champion: ScoredModel, candidate: ScoredModel, margin: M
     if not old:
         raise GateError(f"{metric}: expected items to compare, got none")
     for side, values in ((champion, old), (candidate, new)):
-        empty = sorted(name for name, value in values.items() if value is None or not math.isfinite(value))
+        empty = sorted(name for name, value in values.items() if value is None or not math.isfinite(value * value))
         if empty:
             raise GateError(
                 f"{metric} of {side.model} has no finite value for {len(empty)} of {len(values)} items (first: "

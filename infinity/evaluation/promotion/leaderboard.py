@@ -19,6 +19,8 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 """Columns metric, model, value, unit, protocol, source; the only place with published scores."""
 
 COLUMNS = ("metric", "model", "value", "unit", "protocol", "source")
+_MOST = {"share": 1.0, "percent": 100.0}
+"""Largest value of units with one; 67 as share is 67 percent."""
 LOWER_IS_BETTER = (
     "fid",
     "rfid",
@@ -89,8 +91,8 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
         where: Name of the table in error messages.
 
     Raises:
-        ValueError: Other columns, a value that is no number, a score without protocol or source, or a score that is
-            listed twice.
+        ValueError: Other columns, a value that is no number or beyond its unit, a score without protocol or source, or
+            a score that is listed twice.
     """
     reader = csv.reader(io.StringIO(PUBLISHED.read_text(encoding="utf-8") if text is None else text))
     header = tuple(next(reader, ()))
@@ -107,6 +109,8 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
             raise ValueError(f"{where} line {number}: expected a number as value, got {value!r}") from None
         if not math.isfinite(figure):
             raise ValueError(f"{where} line {number}: expected a finite number as value, got {value!r}")
+        if (most := _MOST.get(unit)) is not None and not 0 <= figure <= most:
+            raise ValueError(f"{where} line {number}: expected 0 to {most:g} as {unit}, got {value}")
         key = (metric, model, protocol, source)
         if key in entries:
             raise ValueError(f"{where} line {number}: the figure of {model!r} for {metric} is there twice")
@@ -137,10 +141,22 @@ def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardE
 
 
 def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
-    """Return groups by metric and protocol: metrics in their first order, groups with our scores first."""
+    """Return groups by metric and protocol: metrics in their first order, groups with our scores first.
+
+    Raises:
+        ValueError: Scores of one metric and protocol have different units, so that their order would mean nothing.
+    """
     groups: dict[tuple[str, str], list[LeaderboardEntry]] = {}
     for entry in entries:
-        groups.setdefault((entry.metric, entry.protocol), []).append(entry)
+        group = groups.setdefault((entry.metric, entry.protocol), [])
+        other = next((each for each in group if each.value is not None and each.unit != entry.unit), None)
+        if other is not None and entry.value is not None:
+            raise ValueError(
+                f"{entry.metric} of {entry.model} is in {entry.unit or 'no unit'!r} ({entry.source}), that of "
+                f"{other.model} in {other.unit or 'no unit'!r} ({other.source}), under one protocol; write both in one "
+                "unit"
+            )
+        group.append(entry)
     metrics = list(dict.fromkeys(metric for metric, _ in groups))
     ranked = [Group(metric, protocol, _ranked(metric, found)) for (metric, protocol), found in groups.items()]
     return tuple(sorted(ranked, key=lambda group: (metrics.index(group.metric), not group.has_ours)))

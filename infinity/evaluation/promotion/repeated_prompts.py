@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from infinity.evaluation.score import benchmark_of
+
 Items = Mapping[str, Mapping[str, float | None]]
 
 
@@ -23,7 +25,7 @@ def one_item_per_prompt(items: Items, prompts: Mapping[tuple[str, str], str]) ->
     """
     merged: dict[str, dict[str, float | None]] = {}
     for metric, values in items.items():
-        benchmark = metric.partition(".")[0].removesuffix("_corrected")
+        benchmark = benchmark_of(metric)
         groups: dict[object, list[str]] = {}
         for name in sorted(values):
             groups.setdefault(prompts.get((benchmark, name), (name,)), []).append(name)

@@ -1,14 +1,16 @@
-"""Models of a family that were rolled back, which are not promoted again automatically."""
+"""Models of a family that a person set aside or left, which are not promoted again automatically."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from infinity.evaluation.promotion.champions import Champion
+if TYPE_CHECKING:
+    from infinity.evaluation.promotion.champions import Champion
 
 
 def rolled_back(history: Sequence[Champion]) -> dict[str, Champion]:
-    """Return, by model digest, the record that rolled the model back, which says who, when and why.
+    """Return, by model digest, the record that set the model aside, which says who, when and why.
 
     A later promotion of the same model, which someone must have asked for, ends its exclusion; so does a rollback to
     it.
@@ -22,9 +24,27 @@ def rolled_back(history: Sequence[Champion]) -> dict[str, Champion]:
     found: dict[str, Champion] = {}
     for place, record in enumerate(history):
         if record.action == "rollback":
-            gone = record.set_aside or _since(history[:place], record.model_digest)
+            gone = _since(history[:place], record.model_digest) if record.set_aside is None else record.set_aside
             found |= dict.fromkeys(gone, record)
         found.pop(record.model_digest, None)
+    return found
+
+
+def not_promoted(history: Sequence[Champion]) -> dict[str, Champion]:
+    """Return, by model digest, the record why a model is not promoted automatically.
+
+    These are the models that were set aside, and the one that a person left last: while the model that the person chose
+    is champion, no evaluation undoes that choice. A model that was left but not set aside still is a measure for
+    others.
+
+    Args:
+        history: All records of the family, oldest first.
+    """
+    found = rolled_back(history)
+    if len(history) > 1 and history[-1].action == "rollback":
+        left, present = history[-2], history[-1]
+        if left.model_digest != present.model_digest:
+            found.setdefault(left.model_digest, present)
     return found
 
 

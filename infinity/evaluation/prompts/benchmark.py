@@ -19,6 +19,9 @@ from infinity.evaluation.pictures.store import Drawing, Picture, PictureError, P
 from infinity.evaluation.pictures.table import is_table, read_table
 from infinity.evaluation.prompts.rewriting import Rewriter
 
+SCORE_FILE = "vqa_result.json"
+"""File that a benchmark's own scripts write beside pictures: their scores, which belong to what is read."""
+
 Record = Mapping[str, Any]
 """What a judge found for one item, as JSON values."""
 
@@ -71,7 +74,7 @@ class PictureFolder(Config):
         return f"pictures {f'of {who}, ' if who else ''}drawn elsewhere: {where} (digest {digest})"
 
     def content(self) -> str:
-        """Return 16 hexadecimal digits over names and contents of all pictures, and of the metadata that assign them.
+        """Return 16 hexadecimal digits over names and contents of all pictures, and of metadata and scores beside them.
 
         Raises:
             PictureError: There is no file.
@@ -81,7 +84,8 @@ class PictureFolder(Config):
             rows = read_table(self.uri)
             there = {uri: storage.sha256(uri) for row in rows if storage.exists(uri := row.uri)}
             return digest_of([[row.prompt, there.get(row.uri, "")] for row in rows])
-        wanted = ((path, info) for path, info in self.files().items() if is_picture(path) or path.endswith(".jsonl"))
+        beside = (".jsonl", f"/{SCORE_FILE}")
+        wanted = ((path, info) for path, info in self.files().items() if is_picture(path) or path.endswith(beside))
         return digest_of_files(wanted)
 
     def files(self) -> dict[str, storage.FileInfo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -140,10 +141,11 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
+    composed = {unicodedata.normalize("NFC", each): each for each in own_ids}  # macOS writes names in another form
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
     numbers = _last_parts(own_ids)
     for path in paths:
-        places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
+        places = [(renamed.get(name) or _own(name, own_ids, composed), place) for name, place in layout(path)]
         named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
         numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
@@ -160,6 +162,12 @@ def _matched(
     return by_item, unmatched
 
 
+def _own(name: str, ids: Collection[str], composed: Mapping[str, str]) -> str:
+    """Return the id that a name stands for: with the zeros of the ids, and in any of Unicode's forms."""
+    full = padded(name, ids)
+    return full if full in ids else composed.get(unicodedata.normalize("NFC", full), full)
+
+
 def _last_parts(ids: Iterable[str]) -> dict[str, str]:
     """Return ids by their number, such as 00007 of Food/00007, where all categories share one numbering."""
     split = [(item_id.rpartition("/")[2], item_id) for item_id in ids if "/" in item_id]
@@ -168,19 +176,20 @@ def _last_parts(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
-    """Return ids by prompts that only one item has, as they are and with underscores for blanks."""
+    """Return ids by prompts that only one item has, as they are and with underscores for blanks and slashes."""
     keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
     numbers = Counter(key for key, _ in keys)
     return {key: item_id for key, item_id in keys if numbers[key] == 1}
 
 
-def _names_of(prompt: str) -> tuple[str, str]:
+def _names_of(prompt: str) -> tuple[str, ...]:
     key = prompt_key(prompt)
-    return key, key.replace(" ", "_")
+    flat = key.replace("/", "_")  # no file's name can hold a slash
+    return key, key.replace(" ", "_"), flat, flat.replace(" ", "_")
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
-    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007.
+    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007, and 0007 is 7.
 
     Args:
         ids: All ids of the benchmark; others than numbers of one length are left alone.
@@ -192,12 +201,18 @@ def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
     """
     if name in ids or not ids or not (name.isascii() and name.isdigit()):
         return name
-    last = max(ids)
+    last = max(ids, key=_in_order)
     longer = name.zfill(len(last))
-    if longer in ids:
-        return longer
+    for other in (longer, name.lstrip("0") or "0"):
+        if other in ids:
+            return other
     is_next = last.isascii() and last.isdigit() and int(last) < int(name) <= int(last) + beyond
     return longer if is_next else name
+
+
+def _in_order(number: str) -> tuple[int, str]:
+    """Return a key that sorts numbers by their value, whether they are filled up with zeros or not."""
+    return len(number), number
 
 
 def with_missing(
@@ -257,7 +272,8 @@ def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collect
     """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
     if not ids or not all(name.isascii() and name.isdigit() for name in ids):
         return
-    first, beyond = min(ids), f"{int(max(ids)) + 1:0{len(max(ids))}d}"
+    first, last = min(ids, key=_in_order), max(ids, key=_in_order)
+    beyond = f"{int(last) + 1:0{len(last)}d}"
     if int(first) == 0 and first not in named and beyond in named:
         raise PictureError(
             f"{folder.uri}: expected pictures numbered from {first}, found none of that number, but {beyond}, which "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity.config import Config, ConfigError, digest_of, parse_json
-from infinity.evaluation.pictures.table import form_of, has_pictures, prompt_key, prompt_rows, read_table
+from infinity.evaluation.pictures.table import form_of, has_pictures, plain_names, prompt_key, prompt_rows, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem, spread
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
@@ -22,10 +22,10 @@ class PromptList(Config):
     """A file of prompts.
 
     Attributes:
-        file: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An object
-            has ``prompt`` and perhaps ``id`` and ``category``. In a list or in JSON lines, a text alone is a prompt
-            too. A table (``.csv``, ``.tsv``, ``.parquet``) has the same columns; one of prompt and picture file is
-            read as the list of its prompts, each once.
+        file: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list, with one
+            list in an object, or with objects by id. An object has ``prompt`` and perhaps ``id`` and ``category``. In a
+            list or in JSON lines, a text alone is a prompt too. A table (``.csv``, ``.tsv``, ``.parquet``) has the same
+            columns; one of prompt and picture file is read as the list of its prompts, each once.
         category: Category of all prompts that state none, for which scores are reported too; None for no category.
     """
 
@@ -105,13 +105,14 @@ def describe(items: Sequence[PromptItem]) -> str:
 
 
 def entries_of(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
-    """Return the texts or objects of a list of prompts in any of its forms, each behind its place.
+    """Yield the texts or objects of a list of prompts in any of its forms, each behind its place.
 
     Raises:
         ValueError: The file has another form than its ending says, or a broken line.
     """
     forms = {".json": _list, ".jsonl": json_lines, **dict.fromkeys((".csv", ".tsv", ".parquet"), prompt_rows)}
-    return forms.get(form_of(uri), _texts)(data, uri)
+    for where, entry in forms.get(form_of(uri), _texts)(data, uri):
+        yield where, plain_names(entry, where)
 
 
 def _table(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
@@ -150,7 +151,20 @@ def _check_plain(data: bytes, uri: str) -> None:
 
 def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     found = parse_json(data, where=uri)
+    if isinstance(found, Mapping):
+        found = _inside(found)
     if not isinstance(found, list):
-        raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
+        raise ValueError(
+            f"{uri}: expected a list of prompts, an object with one such list, or objects with a prompt by id, found "
+            f"{type(found).__name__}"
+        )
     for number, entry in enumerate(found, start=1):
         yield f"{uri}, entry {number}", entry
+
+
+def _inside(found: Mapping[str, Any]) -> object:
+    """Return the list in an object: the only one (CVTG-2K), or the objects by their ids (GenAI-Bench)."""
+    if found and all(isinstance(value, Mapping) for value in found.values()):
+        return [{"id": name, **value} for name, value in found.items()]
+    lists = [value for value in found.values() if isinstance(value, list)]
+    return lists[0] if len(lists) == 1 else found

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from infinity.data.dataset.manifest import Split
 from infinity.evaluation.score import Score
 
+_FIRST_PARTS = {"hps": "hps_v2", "hps3": "hps_v3"}
+"""How metrics begin, by the field of their benchmark; those of all others begin with the field's name."""
+
 
 def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
     """Return the score, with a note where its pictures were drawn elsewhere."""
@@ -18,7 +21,17 @@ def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
 
 def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
     """Return whose pictures a metric is about; None for pictures of the model."""
-    return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
+    return next((origin for name, origin in origins.items() if is_of(metric, name)), None)
+
+
+def is_of(metric: str, field: str) -> bool:
+    """Return whether a metric is one of the benchmark that a field of the spec names.
+
+    Example:
+        >>> is_of("hps_v3.overall", "hps3"), is_of("hps_v3.overall", "hps"), is_of("judge_dsg.overall", "judge")
+        (True, False, True)
+    """
+    return metric.startswith(_FIRST_PARTS.get(field, field))
 
 
 def with_split(score: Score, split: Split) -> Score:

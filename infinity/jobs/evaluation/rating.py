@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,6 +13,7 @@ from infinity.config import Config, digest_of
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.pictures.store import read_picture
 from infinity.evaluation.rating.votes import RatedPair
+from infinity.evaluation.score import benchmark_of
 from infinity.jobs.evaluation.results import DrawnPrompt, Evaluated
 from infinity.reporting.scores.rating import rating_html
 
@@ -109,9 +110,19 @@ def _copy(uri: str, folder: str, secret: str) -> str:
     return path
 
 
-def shared_values(evaluations: Sequence[tuple[str, Evaluated]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return values by metric, model and prompt, for metrics that all evaluations have."""
-    items = {name: each.items() for name, each in evaluations}
+def shared_values(
+    evaluations: Sequence[tuple[str, Evaluated]], pairs: Sequence[RatedPair]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return values by metric, model and prompt, for metrics that all evaluations have.
+
+    Benchmarks number their prompts alike, so a value counts only where the metric's prompt is that of the pair.
+
+    Args:
+        evaluations: Evaluations by the names of their models.
+        pairs: Pairs of the study.
+    """
+    rated = {(pair.item, pair.prompt) for pair in pairs}
+    items = {name: _about(each, rated) for name, each in evaluations}
     shared = set.intersection(*(set(found) for found in items.values()))
     return {
         metric: {
@@ -119,4 +130,13 @@ def shared_values(evaluations: Sequence[tuple[str, Evaluated]]) -> dict[str, dic
             for name, found in items.items()
         }
         for metric in sorted(shared)
+    }
+
+
+def _about(evaluated: Evaluated, rated: Collection[tuple[str, str]]) -> dict[str, dict[str, float | None]]:
+    """Return the values by metric and prompt, of the prompts that were rated."""
+    known = {(drawn.benchmark, drawn.id) for drawn in evaluated.drawings() if (drawn.id, drawn.prompt) in rated}
+    return {
+        metric: {item: value for item, value in values.items() if (benchmark_of(metric), item) in known}
+        for metric, values in evaluated.items().items()
     }

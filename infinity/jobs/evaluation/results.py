@@ -13,7 +13,7 @@ from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
 from infinity.evaluation.promotion.repeated_prompts import one_item_per_prompt
-from infinity.jobs.evaluation.origins import origin_of
+from infinity.jobs.evaluation.origins import is_of, origin_of
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import DAMAGED_REPORT, REPORT_FILE, SPEC_FILE
@@ -55,6 +55,11 @@ class Evaluated:
     folder: str
     spec: EvaluateSpec
     report: EvaluateReport
+
+    @property
+    def title(self) -> str:
+        """Name in words of the model that drew: run and job of ours, or the name that was given to another one."""
+        return model_title(self.spec.model) if self.spec.model else self.spec.pictures_of
 
     @property
     def measured(self) -> ScoredModel:
@@ -133,7 +138,7 @@ def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[st
         return origin
     for name, part in settings.items():
         pictures = part.get("pictures") if isinstance(part, Mapping) else None
-        if pictures and metric.startswith(name):
+        if pictures and is_of(metric, name):
             return f"pictures drawn elsewhere: {storage.name(str(pictures.get('uri', '')).rstrip('/'))}"
     return None
 

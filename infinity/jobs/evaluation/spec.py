@@ -24,6 +24,7 @@ from infinity.evaluation.preference.hps3 import Hps3Benchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
+from infinity.evaluation.t2i_compbench.benchmark import T2iCompbenchBenchmark
 from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
@@ -46,9 +47,13 @@ BENCHMARKS_OF_PICTURES = frozenset(
         "text_rendering",
         "cmmd",
         "fd_dinov2",
+        "t2i_compbench",
     }
 )
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
+
+DRAWN_BENCHMARKS = BENCHMARKS_OF_PICTURES - {"t2i_compbench"}
+"""Those that draw with a model too; others read what a benchmark's own scripts wrote beside pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +81,7 @@ class EvaluateSpec(JobSpec):
         text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
         cmmd: CMMD between the pictures of prompts and a reference set, or None.
         fd_dinov2: FD-DINOv2 between the pictures of prompts and a reference set, or None.
+        t2i_compbench: Scores that T2I-CompBench's own scripts wrote beside pictures, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
@@ -112,6 +118,7 @@ class EvaluateSpec(JobSpec):
     text_rendering: TextRenderingBenchmark | None = None
     cmmd: CmmdBenchmark | None = None
     fd_dinov2: FdDinov2Benchmark | None = None
+    t2i_compbench: T2iCompbenchBenchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -224,6 +231,7 @@ class EvaluateSpec(JobSpec):
             "text rendering": self.text_rendering,
             "CMMD": self.cmmd,
             "FD-DINOv2": self.fd_dinov2,
+            "T2I-CompBench": self.t2i_compbench,
         }
         for name, benchmark in named.items():
             if benchmark is not None:

@@ -21,8 +21,8 @@ from infinity.evaluation.preference.benchmark import (
 from infinity.evaluation.promotion.leaderboard import LeaderboardEntry, leaderboard, ours
 from infinity.evaluation.prompts.benchmark import PromptBenchmark
 from infinity.evaluation.prompts.lists import PromptList
-from infinity.evaluation.score import Score
-from infinity.jobs.evaluation.results import Evaluated, model_title
+from infinity.evaluation.score import Score, benchmark_of
+from infinity.jobs.evaluation.results import Evaluated
 from infinity.perception.preference.image_reward import STANDARD
 from infinity.reporting.scores.standing import StandingPage, StandingSection
 from infinity.storage.pinned import PinnedFile
@@ -77,7 +77,7 @@ def differences(found: Evaluated, score: Score) -> tuple[str, ...]:
         return ()
     missing = ("pictures are missing",) if INCOMPLETE in score.note else ()
     more = ("more pictures per prompt",) if MORE_PICTURES in score.note else ()
-    corrected = ("corrected rules",) if "_corrected." in score.metric else ()
+    corrected = ("corrected rules",) if "_corrected" in score.metric.partition(".")[0] else ()
     return (*matched.differences, *corrected, *missing, *more)
 
 
@@ -88,7 +88,7 @@ def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> Stan
         published: Published scores; those of other metrics or protocols are left out.
     """
     foreign = not found.spec.model
-    model = found.spec.pictures_of if foreign else model_title(found.spec.model)
+    model = found.title
     own = entries_of(found, model)
     known = {(entry.metric, entry.protocol) for entry in own if entry.value is not None}
     beside = [entry for entry in published if (entry.metric, entry.protocol) in known]
@@ -140,8 +140,7 @@ def _by_name(found: Evaluated) -> dict[str, PromptBenchmark | None]:
 
 
 def _belongs(metric: str, name: str) -> bool:
-    first = metric.split(".")[0]
-    return first == name or first == f"{name}_corrected"
+    return benchmark_of(metric) == name
 
 
 def _match_of(found: Evaluated, score: Score) -> ProtocolMatch | None:

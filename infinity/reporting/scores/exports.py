@@ -35,8 +35,18 @@ def leaderboard_csv(groups: Sequence[Group]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rows(groups))
+    writer.writerows({name: harmless(cell) for name, cell in row.items()} for row in _rows(groups))
     return buffer.getvalue()
+
+
+def harmless(cell: object) -> object:
+    """Return a cell of a CSV file; a text that a spreadsheet would compute as a formula begins with an apostrophe.
+
+    Example:
+        >>> harmless("=1+1"), harmless("flux"), harmless(-0.5)
+        ("'=1+1", 'flux', -0.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def leaderboard_json(groups: Sequence[Group]) -> str:

@@ -61,4 +61,4 @@ def shown_source(entry: LeaderboardEntry) -> str:
 
 def plain(text: str) -> str:
     """Return a text as a cell of a Markdown table, with all special characters escaped."""
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in " ".join(text.split()))
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#~&" else char for char in " ".join(text.split()))

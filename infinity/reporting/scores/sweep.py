@@ -13,6 +13,7 @@ from infinity.reporting.comparison import number
 from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
 from infinity.reporting.scores.best_way import Way, best_way
+from infinity.reporting.scores.exports import harmless
 from infinity.reporting.templates import rendered
 
 
@@ -40,7 +41,9 @@ class SweepRow(Config):
     @property
     def line(self) -> str:
         """Name of the row's line in the figure."""
-        return self.guidance_on if self.temperature is None else f"{self.guidance_on}, temperature {self.temperature:g}"
+        return (
+            self.guidance_on if self.temperature is None else f"{self.guidance_on}, temperature {self.temperature:.12g}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,16 +89,22 @@ def sweep_csv(page: SweepPage) -> str:
     """Return one line per point; every score with its interval and sample size."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    sides = [f"{metric}{side}" for metric in page.metrics for side in ("", ".low", ".high", ".n")]
+    sides = [f"{metric}{side}" for metric in page.metrics for side in ("", ".low", ".high", ".n", ".unit", ".protocol")]
     writer.writerow(["guidance_on", "strength", "temperature", "seed", *sides])
     for row in page.rows:
         scores = {score.metric: score for score in row.scores}
         cells: list[object] = []
         for metric in page.metrics:
             score = scores.get(metric)
-            cells += ["", "", "", ""] if score is None else [score.value, score.low, score.high, score.n]
+            cells += _figures(score)
         writer.writerow([row.guidance_on, row.strength, row.temperature, row.seed, *cells])
     return buffer.getvalue()
+
+
+def _figures(score: Score | None) -> list[object]:
+    if score is None:
+        return [""] * 6
+    return [score.value, score.low, score.high, score.n, score.unit, harmless(score.protocol)]
 
 
 def _lines(page: SweepPage) -> list[Series]:
@@ -129,7 +138,7 @@ def _ways_of(page: SweepPage) -> list[Way]:
     """Return every kind of guidance at every strength and temperature, with the measured scores of its seeds."""
     found: dict[str, list[Score]] = {}
     for row in page.rows:
-        scores = found.setdefault(f"guidance on {row.line}, strength {row.strength:g}", [])
+        scores = found.setdefault(f"guidance on {row.line}, strength {row.strength:.12g}", [])
         scores += [score for score in row.scores if score.metric == page.shown and score.value is not None]
     return [Way(name=name, scores=tuple(scores)) for name, scores in found.items()]
 
@@ -139,8 +148,8 @@ def _value(row: SweepRow, metric: str) -> float | None:
 
 
 def _ways(row: SweepRow) -> Sequence[str]:
-    temperature = "" if row.temperature is None else f"{row.temperature:g}"
-    return (row.guidance_on, f"{row.strength:g}", temperature, str(row.seed))
+    temperature = "" if row.temperature is None else f"{row.temperature:.12g}"
+    return (row.guidance_on, f"{row.strength:.12g}", temperature, str(row.seed))
 
 
 def _cell(row: SweepRow, metric: str) -> str:

@@ -29,7 +29,8 @@ def test_what_is_simulated_loses_what_it_should_on_the_mean(kind: str) -> None:
         assert gains(kind, 500, loss, random, trials=400).mean() == pytest.approx(-loss, abs=0.01)
 
 
-def test_fifty_nights_of_nearly_a_margin_do_not_slide() -> None:
-    course = fifty_nights(0.036, nights=50)
+@pytest.mark.parametrize("nights_per_protocol", [50, 7])
+def test_fifty_nights_of_nearly_a_margin_do_not_slide_also_under_new_protocols(nights_per_protocol: int) -> None:
+    course = fifty_nights(0.036, nights=50, nights_per_protocol=nights_per_protocol)
     assert max(course) - course[-1] <= 0.06
     assert len(course) == 50

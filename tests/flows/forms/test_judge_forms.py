@@ -12,7 +12,7 @@ from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.judge.published import Checkout
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.prompts.rewriting import RewriteFile
-from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
+from infinity.jobs.evaluation.spec import DRAWN_BENCHMARKS, EvaluateSpec
 from infinity.perception.language.endpoint import EndpointConfig
 from infinity.recipes.runs import EndToEnd, end_to_end
 
@@ -55,7 +55,7 @@ def test_boxes_become_benchmarks_and_stay_where_later_forms_are_empty(plan: EndT
 def test_every_benchmark_over_prompts_has_a_box_and_a_margin(plan: EndToEnd) -> None:
     given = {name for name, field in EvaluationForm.model_fields.items() if "Form" in str(field.annotation)}
     spec = chosen(plan)
-    assert given == BENCHMARKS_OF_PICTURES
+    assert given == DRAWN_BENCHMARKS
     for _, benchmark in spec.prompt_benchmarks():
         assert GateConfig().margin(f"{benchmark.name}.overall") is not None, benchmark.name
 

@@ -63,6 +63,22 @@ def test_files_of_raters_give_win_rates_elo_and_agreement(study: Path) -> None:
     assert f"2 raters, {NUMBER} of {NUMBER} pairs, {2 * NUMBER} choices" in output
 
 
+def test_a_metric_of_other_prompts_with_the_same_numbers_says_nothing_about_the_raters(tmp_path: Path) -> None:
+    folders = []
+    for name, value in (("alpha", 0.9), ("beta", 0.2)):
+        own = prompts(NUMBER, value)
+        other = {item: 1 - number for item, number in own.items()}  # of another list, numbered alike
+        found = write_evaluation(tmp_path / "run", name, own, more={"clip_score.overall": other})
+        folders.append(f"{name}={found.folder}")
+    study = tmp_path / "study"
+    assert run("make", *folders, "-o", study)[0] == 0
+    better = {pair.id: "left" if pair.left == "alpha" else "right" for pair in key_of(study).pairs}
+    code, output = run("score", study / "key.json", write_rater(study, "one", better))
+    assert code == 0, output
+    assert "agreement with scene_geneval.overall 1" in output
+    assert "clip_score" not in output
+
+
 def test_what_is_no_study_is_one_sentence(study: Path, tmp_path: Path) -> None:
     assert "expected <model's name>=<folder>" in run("make", tmp_path, "-o", tmp_path / "x")[1]
     folder = next(iter(key_of(study).evaluations.values()))

@@ -80,6 +80,9 @@ def test_compare_writes_a_page_and_says_when_there_is_nothing_to_compare(tmp_pat
     code, output = run("compare", tmp_path / "a", after.folder, "-o", tmp_path / "page")
     assert code == 0, output
     assert "scene_geneval.overall 0.5 0.5 +0" in output
+    page = (tmp_path / "page/comparison.html").read_text()
+    assert "a, transformer-one" in page  # names of models, not of folders
+    assert "b, transformer-two" in page
     other = write_evaluation(tmp_path / "c", "two", prompts(20, 0.5), guidance=9.0)
     code, output = run("compare", before.folder, other.folder, "-o", tmp_path / "page")
     assert code == 0
@@ -95,6 +98,8 @@ def test_leaderboard_prints_and_writes(tmp_path: Path) -> None:
     assert code == 0
     assert "(ours) 0.5" in output
     assert "scene-geneval/1" in output
+    code, output = run("leaderboard", tmp_path / "a", tmp_path / "a")
+    assert (code, "expected every evaluation once, got it twice" in output) == (1, True)
     for name in ("board.md", "board.html"):
         code, output = run("leaderboard", tmp_path / "a", "-o", tmp_path / name)
         assert code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infinity import storage
-from infinity.evaluation.pictures.files import content_digest, digest_of_files, endings, is_picture
+from infinity.evaluation.pictures.files import content_digest, digest_of_files, endings, is_decoded, is_picture
 
 
 def infos(folder: Path) -> list[tuple[str, storage.FileInfo]]:
@@ -66,3 +66,11 @@ def test_a_file_in_a_bucket_is_known_by_what_the_bucket_says_of_it(s3_server: st
     assert a == b != c
     assert a.startswith("etag ")
     assert a.endswith(" 1")
+
+
+@pytest.mark.parametrize("name", ["a.heic", "IMG_1.HEIF", "a.hif", "deep/a.jxl", "a.JXL"])
+def test_pictures_that_pillow_does_not_decode_are_pictures_all_the_same(name: str) -> None:
+    assert is_picture(name)
+    assert not is_decoded(name)
+    assert is_decoded("a.png")
+    assert is_decoded("no ending")

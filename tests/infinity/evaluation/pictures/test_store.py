@@ -1,5 +1,6 @@
 """Drawings are found again under all that they depend on, and never overwritten."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,11 @@ def test_the_tools_for_fid_do_not_follow_the_orientation_and_the_scorer_of_genev
     data = (tmp_path / "a.png").read_bytes()
     assert read_picture(str(tmp_path / "a.png")).shape == (5, 4, 3)
     assert decode_picture(data, "a", upright=False).shape == (4, 5, 3)
+
+
+def test_a_form_that_pillow_does_not_decode_is_named_with_its_remedy_unless_its_name_is_wrong() -> None:
+    with pytest.raises(PictureError, match=r"^a\.JXL: expected a picture that Pillow decodes, found \.jxl; convert it"):
+        decode_picture(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40), "a.JXL")
+    data = io.BytesIO()
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(data, "PNG")
+    assert decode_picture(data.getvalue(), "really-a-png.heic").max() == 3

@@ -34,8 +34,19 @@ def test_a_lower_loss_is_the_better_one() -> None:
     assert anchors(history[::-1], [score(DOWN, 0.45, unit="nats")], CONFIG) == {}
 
 
-def test_scores_of_another_protocol_or_unit_are_no_measure() -> None:
-    for other in (score(UP, 0.9, protocol="p/2"), score(UP, 0.9, unit="percent"), score(UP, None)):
+def test_the_best_of_every_earlier_protocol_is_an_anchor_so_that_a_new_protocol_forgives_no_slide() -> None:
+    old = (record(1, "a", score(UP, 0.9)), record(2, "b", score(UP, 0.8)))
+    new = (record(3, "c", score(UP, 0.5, protocol="p/2")), record(4, "d", score(UP, 0.4, protocol="p/2")))
+    assert anchors(old, [score(UP, 0.5, protocol="p/2")], CONFIG) == {1: (UP,)}
+    assert anchors((*old, new[0]), [score(UP, 0.5, protocol="p/2")], CONFIG) == {1: (UP,)}
+    assert anchors((*old, *new), [score(UP, 0.5, protocol="p/2")], CONFIG) == {1: (UP,), 3: (UP,)}
+    assert anchors((*old, *new), [score(UP, 0.5, protocol="p/3")], CONFIG) == {1: (UP,), 3: (UP,)}
+    again = record(5, "a", score(UP, 0.6, protocol="p/2"))
+    assert anchors((*old, *new, again), [score(UP, 0.5, protocol="p/2")], CONFIG) == {}  # the best of both is champion
+
+
+def test_scores_of_another_unit_are_no_measure() -> None:
+    for other in (score(UP, 0.9, unit="percent"), score(UP, None)):
         history = (record(1, "a", other), record(2, "b", score(UP, 0.6)))
         assert anchors(history, [score(UP, 0.5)], CONFIG) == {}
 

@@ -15,6 +15,7 @@ from infinity.evaluation.promotion.champions import (
     Champions,
     family_of,
 )
+from infinity.evaluation.promotion.rolled_back import not_promoted, rolled_back
 from infinity.evaluation.score import Score
 
 SCORES = (Score(metric="geneval.overall", value=0.7, unit="share", n=553, protocol="geneval/1"),)
@@ -172,7 +173,32 @@ def test_a_rollback_names_the_models_that_it_sets_aside_also_those_that_are_skip
     for name in "abc":
         record = promote(champions, place, name, record)
     assert champions.rollback("demo", to=1).set_aside == ("digest-b", "digest-c")
-    assert champions.rollback("demo", to=2).set_aside == ("digest-c", "digest-a")
+    assert champions.rollback("demo", to=2).set_aside == ("digest-c",)  # a was champion before b: nobody rejects it
+
+
+def test_a_second_rollback_goes_further_back_and_never_to_what_was_set_aside(place: str) -> None:
+    champions = Champions(storage.join(place, "registry"))
+    record: Champion | None = None
+    for name in "abc":
+        record = promote(champions, place, name, record)
+    assert champions.rollback("demo").model_digest == "digest-b"
+    assert champions.rollback("demo").model_digest == "digest-a"
+    with pytest.raises(ChampionError, match=r"every other champion of 'demo' was set aside.*--to"):
+        champions.rollback("demo")
+    assert set(not_promoted(champions.history("demo"))) == {"digest-b", "digest-c"}
+
+
+def test_to_roll_a_rollback_back_sets_nobody_aside_but_what_was_left_stays_out(place: str) -> None:
+    champions = Champions(storage.join(place, "registry"))
+    first = promote(champions, place, "a", None)
+    promote(champions, place, "b", first)
+    champions.rollback("demo", why="by mistake")
+    back = champions.rollback("demo", to=2, why="b was right")
+    assert back.set_aside == ()
+    assert rolled_back(champions.history("demo")) == {}  # so a still is a measure for others
+    assert not_promoted(champions.history("demo")) == {"digest-a": back}
+    promote(champions, place, "c", back)
+    assert not_promoted(champions.history("demo")) == {}
 
 
 def test_where_nobody_else_was_champion_a_rollback_sets_the_models_aside_that_were_no_worse(place: str) -> None:
@@ -196,7 +222,7 @@ def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
     old = json.loads(file.read_text())
     del old["set_aside"]
     file.write_text(json.dumps(old))
-    assert champions.history("demo")[0].set_aside == ()
+    assert champions.history("demo")[0].set_aside is None
 
 
 def test_every_run_has_a_family_of_its_own_with_a_plain_name(tmp_path: Path) -> None:

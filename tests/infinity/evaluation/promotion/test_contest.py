@@ -80,6 +80,21 @@ def test_a_best_champion_whose_folder_is_gone_is_compared_by_scores_alone() -> N
     assert "geneval.overall is 0.85, more than δ 0.04 behind 0.9" in far.why
 
 
+def test_under_a_new_protocol_the_best_so_far_is_scored_again_and_the_cause_says_so() -> None:
+    compare, asked = answering(a="worse", b="better")
+    found = contest((BEST, PRESENT), [score(UP, 0.6, protocol="p/2")], compare, CONFIG)
+    assert found.end == "block"
+    assert asked == [("b", None), ("a", (UP,))]
+    assert "against record 1, the best so far under an earlier protocol:" in found.why
+
+
+def test_figures_of_another_protocol_are_never_compared_where_the_folder_is_gone() -> None:
+    compare, _ = answering(a=None, b="better")
+    found = contest((BEST, PRESENT), [score(UP, 0.1, protocol="p/2")], compare, CONFIG)
+    assert found.end == "promote"
+    assert "those of geneval.overall are of another protocol: it is no measure for them any more" in found.why
+
+
 def test_a_rolled_back_champion_is_not_asked() -> None:
     history = (
         record(1, "a", score(UP, 0.5)),

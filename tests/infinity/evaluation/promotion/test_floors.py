@@ -57,3 +57,8 @@ def test_metrics_without_a_floor_are_not_looked_at() -> None:
 def test_a_floor_is_a_finite_number(floor: float) -> None:
     with pytest.raises(ValueError, match="finite number"):
         GateConfig(floors={"fid": floor})
+
+
+def test_a_floor_behind_a_wider_pattern_is_not_called_unmeasured() -> None:
+    config = GateConfig(floors={"geneval.*": 0.5, "geneval.counting": 0.2})
+    assert below_floor([score("geneval.counting", 0.6)], config) == ()

@@ -254,6 +254,13 @@ def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
             {"items": {"geneval.overall": {f"{i}": None if i == 3 else 0.5 for i in range(20)}}},
             "no finite value for 1 of",
         ),
+        *(
+            (
+                {"items": {"geneval.overall": {f"{i}": wrong if i < 2 else 0.5 for i in range(20)}}},
+                "finite value for 2",
+            )
+            for wrong in (float("nan"), float("inf"), 1e300)
+        ),
         (
             {"items": {"geneval.counting": {f"{i}": 0.5 for i in range(20)}}},
             "evaluate both again with the same benchmarks",

@@ -84,9 +84,23 @@ INCOMPLETE = (" ,a,0.5,share,p,s", "m,,0.5,share,p,s", "m,a, ,share,p,s", "m,a,0
         (HEADER + "m,a,0.5,share,p,s,more\n", "line 2: expected a value for every column but unit"),
         (HEADER + "m,a,much,share,p,s\n", "expected a number as value, got 'much'"),
         (HEADER + "m,a,nan,share,p,s\n", "finite"),
-        (HEADER + "m,a,1,share,p,s\nm,a,2,share,p,s\n", "line 3: the figure of 'a' for m is there twice"),
+        (HEADER + "m,a,1,share,p,s\nm,a,0,share,p,s\n", "line 3: the figure of 'a' for m is there twice"),
     ],
 )
 def test_a_broken_table_is_refused_by_line(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         published(text, where="table.csv")
+
+
+@pytest.mark.parametrize("row", ["m,a,67,share,p,s", "m,a,-0.1,share,p,s", "m,a,100.5,percent,p,s"])
+def test_a_value_beyond_its_unit_is_refused_by_line(row: str) -> None:
+    with pytest.raises(ValueError, match=r"table.csv line 2: expected 0 to (1|100) as (share|percent), got"):
+        published(f"{HEADER}{row}\n", where="table.csv")
+
+
+def test_percent_and_share_are_never_ranked_together() -> None:
+    protocol = next(entry.protocol for entry in published() if entry.model == "SDXL")
+    theirs = published(f'{HEADER}geneval.overall,flux,67,percent,"{protocol}",mine.csv\n')
+    with pytest.raises(ValueError, match=r"flux is in 'percent' \(mine.csv\).*write both in one unit"):
+        leaderboard([*published(), *theirs])
+    assert [len(group.entries) for group in leaderboard(theirs)] == [1]

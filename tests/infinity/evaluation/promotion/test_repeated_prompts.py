@@ -63,3 +63,9 @@ def test_models_with_different_prompts_behind_their_items_are_refused() -> None:
     same = {("geneval", f"{number:05d}"): "a cat" for number in range(20)}
     with pytest.raises(GateError, match="measured on different items"):
         compare(model("a", np.zeros(20), same), model("b", np.ones(20), {}), GateConfig())
+
+
+def test_corrected_rules_count_the_prompts_of_their_benchmark_rewritten_or_not() -> None:
+    for name, metric in (("dpg", "dpg_corrected.overall"), ("dpg_rewritten", "dpg_corrected_rewritten.overall")):
+        prompts = {(name, item): "a cat" for item in "ab"}
+        assert one_item_per_prompt({metric: {"a": 1.0, "b": 0.0}}, prompts) == {metric: {"a": 0.5}}

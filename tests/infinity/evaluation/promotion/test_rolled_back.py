@@ -4,7 +4,7 @@ from infinity.evaluation.promotion.champions import Champion
 from infinity.evaluation.promotion.rolled_back import rolled_back
 
 
-def record(number: int, digest: str, action: str = "promote", *, set_aside: tuple[str, ...] = ()) -> Champion:
+def record(number: int, digest: str, action: str = "promote", *, set_aside: tuple[str, ...] | None = None) -> Champion:
     return Champion(
         family="f", number=number, parent=number - 1, action=action, model=f"/{digest}", model_digest=digest,  # type: ignore[arg-type]
         evaluation=None, scores=(), why="w", who="a@b", when="2026", token="t", set_aside=set_aside,
@@ -31,6 +31,11 @@ def test_a_promotion_or_a_rollback_to_it_ends_it() -> None:
     assert out(*history) == {"b"}
     assert out(*history, record(4, "b")) == set()
     assert out(*history, record(4, "b", "rollback", set_aside=("a",))) == {"a"}
+
+
+def test_a_rollback_that_sets_nobody_aside_is_no_record_of_an_earlier_version() -> None:
+    history = (record(1, "a"), record(2, "b"), record(3, "a", "rollback", set_aside=("b",)))
+    assert out(*history, record(4, "b", "rollback", set_aside=())) == set()
 
 
 def test_models_that_replaced_nobody_may_be_set_aside_too() -> None:

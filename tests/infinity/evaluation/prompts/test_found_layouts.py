@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem
-from infinity.evaluation.prompts.found import in_folders_or_long, locate
+from infinity.evaluation.prompts.found import in_folders_or_flat, in_folders_or_long, locate
 from tests.infinity.evaluation.prompts.test_found import find, folder, geneval_in, names, placed, save
 
 
@@ -82,3 +83,59 @@ def test_pictures_without_their_category_are_found_where_categories_share_one_nu
 def test_a_stray_file_with_a_number_is_no_picture_of_geneval(geneval: GenevalBenchmark, tmp_path: Path) -> None:
     save(tmp_path / "pictures/cat/1.png")
     assert [set(names(sample)) for sample in find(geneval)] == [{"no such file"}] * 4
+
+
+def test_pictures_in_a_form_that_is_not_decoded_are_gaps_with_their_own_reason(tmp_path: Path) -> None:
+    items = [PromptItem(id=f"{n:05d}", prompt=f"prompt {n}") for n in range(3)]
+    save(tmp_path / "00000.png")
+    for name in ("00001.heic", "00002.JXL"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    gaps = [one.reason for sample in found for one in sample.pictures() if isinstance(one, MissingPicture)]
+    assert [gap.partition(": ")[2] for gap in gaps] == [
+        f"expected a picture that Pillow decodes, found {ending}; convert it to .png" for ending in (".heic", ".jxl")
+    ]
+
+
+def test_numbers_with_more_zeros_than_those_of_the_benchmark_are_found(tmp_path: Path) -> None:
+    items = [PromptItem(id=str(n), prompt=f"prompt {n}") for n in range(12)]
+    for number in (0, 7, 11):
+        save(tmp_path / f"{number:04d}/samples/00000.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    assert [number for number, sample in enumerate(found) if names(sample) != ["no such file"]] == [0, 7, 11]
+
+
+def test_ids_of_several_lengths_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    items = [PromptItem(id=str(n), prompt=f"prompt {n}") for n in range(12)]
+    for number in range(1, 12):  # number 0 is a gap, and 10 is not beyond the last prompt
+        save(tmp_path / f"{number}.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    assert [number for number, sample in enumerate(found) if names(sample) == ["no such file"]] == [0]
+    save(tmp_path / "12.png")
+    with pytest.raises(PictureError, match="found none of that number, but 12, which is beyond the last prompt"):
+        locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+
+
+def test_a_prompt_with_a_slash_is_found_by_the_name_that_a_file_can_have(tmp_path: Path) -> None:
+    items = [PromptItem(id="x", prompt="a 1/2 inch pipe"), PromptItem(id="y", prompt="a cup")]
+    save(tmp_path / "a 1_2 inch pipe_000000.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items[:1], 1, layout=in_folders_or_flat, known=items)
+    assert [names(sample) for sample in found] == [["a 1_2 inch pipe_000000.png"]]
+
+
+@pytest.mark.parametrize(("name", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_ids_are_found_in_either_unicode_form(tmp_path: Path, name: str, other: str) -> None:
+    texts = [unicodedata.normalize(name, text) for text in ("café/é1", "naïve")]
+    items = [PromptItem(id=text, prompt=f"prompt of {n}") for n, text in enumerate(texts)]
+    for text in texts:
+        save(tmp_path / f"{unicodedata.normalize(other, text)}.png")
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+    assert [len(set(names(sample)) - {"no such file"}) for sample in found] == [1, 1]
+
+
+def test_two_files_whose_names_differ_only_in_their_unicode_form_are_an_error_that_names_both(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        save(tmp_path / f"{unicodedata.normalize(form, 'café')}.png")
+    items = [PromptItem(id="café", prompt="p"), PromptItem(id="x", prompt="q")]
+    with pytest.raises(PictureError, match="expected one picture 0 of café"):
+        locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)

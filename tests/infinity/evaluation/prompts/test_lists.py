@@ -73,7 +73,7 @@ def test_a_part_is_spread_over_every_category(tmp_path: Path) -> None:
         ("a.jsonl", "3\n", r"a\.jsonl, line 1: expected .* or a text, found '3'"),
         ("a.json", "[]", "expected prompts, found none"),
         ("a.json", '["cup", null]', r"a\.json, entry 2: expected"),
-        ("a.json", '{"prompt": "cup"}', r"a\.json: expected a list of prompts, found dict"),
+        ("a.json", '{"prompt": "cup"}', r"a\.json: expected a list of prompts, .* found dict"),
         ("a.json", "[", r"a\.json: not valid JSON"),
         ("a.json", '[{"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}]', r"entry 2: the id '1' is there twice"),
     ],
@@ -109,3 +109,32 @@ def test_a_published_table_of_prompts_keeps_ids_and_categories(tmp_path: Path) -
     ]
     plain = prompt_list(tmp_path / "b.txt", "{a} [b]\n[tilted] cup\n{a: 1}\n").read()
     assert [item.prompt for item in plain] == ["{a} [b]", "[tilted] cup", "{a: 1}"]
+
+
+def test_lists_of_other_benchmarks_are_read_as_they_are_published(tmp_path: Path) -> None:
+    forms = {
+        "genai.json": {
+            "00007": {"id": "00007", "prompt": "a cup", "models": {"X": [4, 5]}},
+            "9": {"prompt": "two dogs"},
+        },
+        "cvtg.json": {
+            "name": "2-areas",
+            "data_list": [{"id": "00007", "prompt": "a cup"}, {"id": 9, "prompt": "two dogs"}],
+        },
+        "wise.json": [{"prompt_id": "00007", "Prompt": "a cup"}, {"Prompt_ID": 9, "PROMPT": "two dogs"}],
+        "coco.json": [{"id": "00007", "caption": "a cup"}, {"id": 9, "caption": "two dogs"}],
+    }
+    for name, content in forms.items():
+        items = prompt_list(tmp_path / name, json.dumps(content)).read()
+        assert [(item.id, item.prompt) for item in items] == [("00007", "a cup"), ("9", "two dogs")], name
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', '{"a": [], "b": []}', "{}", "3"])
+def test_an_object_without_one_list_of_prompts_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="expected a list of prompts, an object with one such list, or objects with"):
+        prompt_list(tmp_path / "a.json", text).read()
+
+
+def test_two_fields_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected one column prompt, found 2"):
+        prompt_list(tmp_path / "a.json", '[{"prompt": "a", "Prompt": "b"}]').read()

@@ -18,6 +18,7 @@ from infinity.evaluation.preference.benchmark import ClipScoreBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
 from infinity.generation.pipeline import ModelConfig
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
@@ -282,3 +283,20 @@ def test_weights_that_were_replaced_behind_an_old_digest_are_refused(tmp_path: P
         scored(spec)
     file.write_bytes(before)
     assert scored(spec) == first
+
+
+def test_text_rendering_is_read_anew_by_another_version_of_the_ocr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signs.txt").write_text('a sign that says "open"\n')
+    spec = spec_of(
+        tmp_path, geneval=None,
+        text_rendering=TextRenderingBenchmark(
+            prompts=PinnedFile(uri=str(tmp_path / "signs.txt")), pictures=PictureFolder(uri=str(tmp_path / "pictures"))
+        ),
+    )  # fmt: skip
+    found = []
+    for version in ("3.4.0", "3.5.0"):
+        monkeypatch.setattr("infinity.perception.detection.ocr.version", lambda name, version=version: version)
+        found.append(spec.contents()["text_rendering.ocr.package"])
+    assert found[0] != found[1]

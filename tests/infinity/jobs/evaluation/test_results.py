@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from infinity.jobs.evaluation.origins import origin_of
 from infinity.jobs.evaluation.results import EvaluationNotFoundError, find, load, setting
+from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
 from tests.fixtures.jobs.evaluations import METRIC, prompts, write_evaluation, write_mark
+
+JUDGE = {"kind": "endpoint", "url": "http://127.0.0.1:1/v1", "model": "m", "key_env": ""}
+NOTHING = dict.fromkeys(("reconstruction", "validation", "samples"))
 
 
 def test_items_scores_and_drawings_come_back(tmp_path: Path) -> None:
@@ -71,3 +76,21 @@ def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, line: str, senten
         file.write(line + "\n")
     with pytest.raises(ValueError, match=sentence):
         found.items()
+
+
+def test_the_origin_of_every_benchmark_of_pictures_is_told_by_its_own_metrics_alone() -> None:
+    config = {"uri": "/pictures"}
+    made = {name: {"pictures": config} for name in BENCHMARKS_OF_PICTURES}
+    made["judge"] |= {"suite": "dsg", "questions": [{"file": {"uri": "q"}}], "answerer": JUDGE}
+    made["text_rendering"] |= {"prompts": {"uri": "p"}}
+    for name in ("clip_score", "hps3", "pick_score", "diversity"):
+        made[name] |= {"prompts": [{"file": {"uri": "p"}}]}
+    for name in ("cmmd", "fd_dinov2"):
+        made[name] |= {"reference": {"uri": "/set"}}
+    spec = EvaluateSpec.from_json({"model": "", "pictures_of": "flux", "output": "/o", **NOTHING, **made}, where="test")
+    origins = {name: f"pictures of {name}" for name in BENCHMARKS_OF_PICTURES}
+    fields = {id(getattr(spec, name)): name for name in BENCHMARKS_OF_PICTURES}
+    for _, benchmark in spec.prompt_benchmarks():
+        assert origin_of(f"{benchmark.name}.overall", origins) == f"pictures of {fields[id(benchmark)]}"
+        others = {name: text for name, text in origins.items() if name != fields[id(benchmark)]}
+        assert origin_of(f"{benchmark.name}.overall", others) is None

@@ -50,3 +50,20 @@ def test_a_name_in_square_brackets_is_no_option_of_the_line_before_in_latex() ->
         [Group(each.metric, each.protocol, (replace(each.entries[0], is_ours=False),)) for each in rows]
     )
     assert "\n{[}pro] \\textbar{} 1.1 &" in plain
+
+
+def test_a_text_that_a_spreadsheet_would_compute_stays_text_in_csv_and_numbers_stay_numbers() -> None:
+    names = ["=HYPERLINK(1)", "+1", "-x", "@SUM(A1)", "flux = 1"]
+    low = Score(metric="image_reward.overall", value=-0.5, unit="", n=9, protocol="=p", low=-1.0, high=0.0)
+    groups = leaderboard(entry for name in names for entry in ours(name, [low], "-runs"))
+    rows = list(csv.DictReader(leaderboard_csv(groups).splitlines(keepends=True)))
+    assert sorted(row["model"] for row in rows) == sorted([*(f"'{name}" for name in names[:4]), names[4]])
+    assert {(row["value"], row["low"], row["protocol"], row["source"]) for row in rows} == {
+        ("-0.5", "-1.0", "'=p", "'-runs")
+    }
+    assert {row["model"] for row in json.loads(leaderboard_json(groups))} == set(names)
+
+
+def test_large_figures_are_written_out() -> None:
+    score = Score(metric="judge_dsg.tokens", value=1234567.0, unit="tokens", n=9, protocol="p")
+    assert "1,234,567 tokens" in leaderboard_latex(leaderboard(ours("m", [score], "runs/e")))

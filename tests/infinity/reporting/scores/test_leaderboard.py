@@ -86,5 +86,5 @@ def test_any_text_is_one_cell_of_one_line_without_markup(text: str) -> None:
     cell = plain(text)
     assert len(cells(f"| {cell} |")) == 1 or "\\|" not in cell
     assert "\n" not in cell
-    assert re.sub(r"\\([\\`*_\[\]<>|#])", r"\1", cell) == " ".join(text.split())
+    assert re.sub(r"\\([\\`*_\[\]<>|#~&])", r"\1", cell) == " ".join(text.split())
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]<>|#]", cell)
