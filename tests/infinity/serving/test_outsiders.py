@@ -328,7 +328,7 @@ def test_transparent_pixels_of_the_picture_are_the_mask_where_there_is_none(
     [
         (PICTURE, b"", {}, "mask: empty file"), (b"", WHITE, {}, "image: empty file"),
         (PICTURE, WHITE[:40], {}, "mask: truncated"), (PICTURE[:100], WHITE, {}, "image: truncated"),
-        (b"<svg onload=alert(1)>", WHITE, {}, "image: not a picture"),
+        (b"<svg onload=alert(1)>", WHITE, {}, "image: format: SVG is not one of"),
         (PICTURE, b"%PDF-1.4", {}, "mask: not a picture"),
         (PICTURE, png(np.zeros((24, 24), np.uint8)), {}, "mask: covers less than"),
         (png(Image.new("1", (5000, 4000))), WHITE, {}, "image: too many pixels"),
