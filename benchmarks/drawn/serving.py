@@ -3,7 +3,9 @@
     infinity serve runs/demo &
     python -m benchmarks.drawn.serving http://127.0.0.1:8000 --requests 1000 --clients 50
 
-It exits with 1 if the server answered something with 500, or gave two pictures for one prompt and seed.
+It exits with 1 if the server answered something with 500, or gave two pictures for one prompt and seed. With
+``--terminate`` it sends SIGTERM to the server's process in the middle, and also exits with 1 if a good request that was
+sent before is lost.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import argparse
 import asyncio
 import collections
 import json
+import os
 import random
 import re
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -34,7 +38,8 @@ class ServerLoad:
         self.delays: list[float] = []
         self.pictures = 0
         self.seen: dict[str, str] = {}
-        self.unequal = 0
+        self.unequal = self.lost = 0
+        self.stopped = False
 
     async def one(self, client: httpx.AsyncClient) -> None:
         """Send one request of a random kind."""
@@ -62,8 +67,12 @@ class ServerLoad:
         body = self.body()
         key = json.dumps(body, sort_keys=True)
         for _ in range(50):
-            started = time.perf_counter()
-            response = await client.post(_PATH, json=body)
+            started, late = time.perf_counter(), ", sent after SIGTERM" if self.stopped else ""
+            try:
+                response = await client.post(_PATH, json=body)
+            except httpx.HTTPError as error:
+                self.lost += not late and not isinstance(error, httpx.ConnectError)
+                return f"{type(error).__name__}{late}"
             if response.status_code != 429:
                 break
             self.statuses["good 429, tried again"] += 1
@@ -73,7 +82,8 @@ class ServerLoad:
             found = json.dumps(response.json()["data"])
             self.pictures += len(response.json()["data"])
             self.unequal += self.seen.setdefault(key, found) != found
-        return str(response.status_code)
+        self.lost += not late and response.status_code not in (200, 503)  # 503: not accepted any more
+        return f"{response.status_code}{late}"
 
     async def wrong_field(self, client: httpx.AsyncClient) -> str:
         """Send a field that cannot be."""
@@ -123,7 +133,7 @@ async def _memory_mb(client: httpx.AsyncClient) -> float:
     return float(match[1]) / 2**20 if match else float("nan")
 
 
-async def _run(url: str, requests: int, clients: int, bad: float, seed: int) -> int:
+async def _run(url: str, requests: int, clients: int, bad: float, seed: int, terminate: int | None) -> int:
     load, left = ServerLoad(url, bad, seed), iter(range(requests))
     limits = httpx.Limits(max_connections=clients + 1)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
@@ -135,10 +145,14 @@ async def _run(url: str, requests: int, clients: int, bad: float, seed: int) -> 
                 await load.one(client)
                 if number == requests // 2:
                     memory.append(await _memory_mb(client))
+                    if terminate is not None:
+                        load.stopped = True
+                        os.kill(terminate, signal.SIGTERM)
 
         await asyncio.gather(*(work() for _ in range(clients)))
         seconds = time.perf_counter() - started
-        memory.append(await _memory_mb(client))
+        if not load.stopped:
+            memory.append(await _memory_mb(client))
     for status, count in sorted(load.statuses.items()):
         print(f"{count:6d}  {status}")
     delays = sorted(load.delays)
@@ -148,7 +162,9 @@ async def _run(url: str, requests: int, clients: int, bad: float, seed: int) -> 
         print(f"delay of served requests: p50 {p50:.2f} s, p99 {p99:.2f} s")
     print(f"memory at start, middle, end: {', '.join(f'{each:.0f}' for each in memory)} MB")
     print(f"{len(load.seen)} different requests, {load.unequal} answers that differ from an earlier equal one")
-    return int(load.unequal > 0 or any(" 5" in status for status in load.statuses))
+    print(f"{load.lost} good requests lost{' that were sent before SIGTERM' if load.stopped else ''}")
+    failed = any(" 5" in status and "after" not in status for status in load.statuses)
+    return int(load.unequal > 0 or load.lost > 0 or failed)
 
 
 def main() -> None:
@@ -159,8 +175,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--bad", type=float, default=0.3, help="share of requests that misbehave")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--terminate", type=int, help="process of the server that gets SIGTERM in the middle")
     given = parser.parse_args()
-    sys.exit(asyncio.run(_run(given.url, given.requests, given.clients, given.bad, given.seed)))
+    run = _run(given.url, given.requests, given.clients, given.bad, given.seed, given.terminate)
+    sys.exit(asyncio.run(run))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Check the name of a device against this machine."""
+"""Check the name of a device against this machine, and compute there whatever else the process has set."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -32,3 +35,26 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """Compute with torch's own defaults during the block, whatever the caller has set for other models.
+
+    A default data type or device, autocast, and inference mode would change bits, or leave tensors in caches that
+    fail later. The default data type belongs to the whole process: while one that the caller has set is away, other
+    threads miss it too.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as restore:
+        if torch.is_inference_mode_enabled():
+            restore.enter_context(torch.inference_mode(False))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                restore.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            restore.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            restore.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        yield

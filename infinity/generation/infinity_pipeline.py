@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.float8 import check_float8
 from infinity.transformer.quantized import WeightForm
+
+_PIECE_BYTES = 2**24
 
 
 class InfinityPipeline(Editor):
@@ -84,13 +87,13 @@ class InfinityPipeline(Editor):
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
-        bfloat16 = is_bfloat16(dtype)
+        bfloat16, device = is_bfloat16(dtype), best_device() if device is None else device
         model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
         pipeline = Pipeline.load(
             folder,
-            device or best_device(),
+            device,
             bfloat16=bfloat16,
             compiled=compiled,
             graphs=graphs,
@@ -133,7 +136,7 @@ class InfinityPipeline(Editor):
         temperature: float | tuple[float, ...] = 1.0,
         top_p: float = 0.97,
         seed: int | Sequence[int] | None = 0,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int = 8,
         output_type: OutputType = "pil",
         progress: Callable[[float], None] | None = None,
@@ -152,7 +155,8 @@ class InfinityPipeline(Editor):
             temperature: Divides the logits; above 0. Lower is less varied. One number, or one per scale.
             top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
             seed: Seed of the first picture of every prompt, whose next ones follow; or one seed per picture.
-            generator: Source of the seeds instead of ``seed``; the result says which it gave.
+            generator: Source of the seeds instead of ``seed``, or a list with one per picture; the result says which
+                they gave.
             batch_size: Most pictures per pass, fewer where memory is short; it changes no picture.
             output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor
                 (B, 3, H, W); 8 bits per channel, RGB.
@@ -181,19 +185,31 @@ class InfinityPipeline(Editor):
     def save_pretrained(self, folder: str) -> str:
         """Copy the model folder to another place, a local path or an ``s3://`` URI, and return its URI.
 
-        Loaded adapters are not part of the copy; ``infinity adapter merge`` writes a merged model.
+        Loaded adapters are not part of the copy; ``infinity adapter merge`` writes a merged model. A model that was at
+        the place is replaced.
 
         Raises:
-            ValueError: The pipeline was not loaded from a folder.
+            ValueError: The pipeline was not loaded from a folder, the folder does not hold the loaded model any more,
+                or the place lies inside it.
             StorageError: The place cannot be written.
         """
         if not self.model:
             raise ValueError("save_pretrained: this pipeline was not loaded from a model folder")
         target = storage.absolute(place_text("folder", folder))
+        if storage.inside([self.model])(target):
+            raise ValueError(f"save_pretrained: {target} lies in the model's own folder; expected another place")
+        marker = storage.join(self.model, MARKER_FILE)
+        if not storage.exists(marker) or storage.read_text(marker).strip() != self.pipeline.digest:
+            raise ValueError(
+                f"save_pretrained: {self.model} does not hold the model {self.pipeline.digest} any more; expected the "
+                "folder as it was loaded"
+            )
         # The markers come last, since they declare a folder complete.
         for file in sorted(storage.list_files(self.model), key=lambda name: name.endswith(MARKER_FILE)):
             inner = file.removeprefix(self.model).lstrip("/")
-            storage.write_bytes(storage.join(target, inner), storage.read_bytes(file))
+            place = storage.join(target, inner)
+            with storage.local_copy(file) as source, source.open("rb") as data, storage.create(place) as copy:
+                shutil.copyfileobj(data, copy, _PIECE_BYTES)
         return target
 
     def push_to_hub(self, name: str, *, private: bool = False) -> str:

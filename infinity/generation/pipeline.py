@@ -14,7 +14,7 @@ from infinity import storage
 from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.config import Config
 from infinity.generation.compiled import compile_for_drawing
-from infinity.generation.device import check_device
+from infinity.generation.device import check_device, own_defaults
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.graphs import capture_scales
 from infinity.generation.passes import generate_in_passes
@@ -142,6 +142,7 @@ class Pipeline:
     cache: CacheForm | None = None
 
     @classmethod
+    @own_defaults()
     def load(
         cls,
         model_uri: str,
@@ -205,6 +206,7 @@ class Pipeline:
         """Return the context in which this model computes."""
         return torch.autocast(self.transformer.start.device.type, torch.bfloat16, enabled=self.bfloat16)
 
+    @own_defaults()
     def generate(
         self,
         prompts: str | Sequence[str],

@@ -22,8 +22,11 @@ from infinity.serving.settings import ServingConfig, read_keys
 APP = "infinity"
 MAX_ONGOING = 100_000
 """Requests that Ray hands to a replica; the bound is its own queue, which answers 429 and says when to come again."""
-_HOOKED = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": HOOK}
-"""Environment in which Ray's HTTP proxy gives a request to another replica when the one that had it dies."""
+_MORE_S = 30.0
+"""Seconds that Ray may take beyond those in which accepted requests are finished."""
+_HOOKED = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": HOOK, "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120"}
+"""Environment in which Ray's HTTP proxy gives a request to another replica when the one that had it dies, and may take
+two minutes to start: after 5 s Ray kills it, on a busy machine before it has run, and serving fails."""
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +190,14 @@ def _end(serve: Any) -> None:
         serve.shutdown()
 
 
+def _drain(serve: Any, seconds: float) -> None:
+    """Stop the replicas, each when it has finished its requests; Ray itself would give up waiting after a minute."""
+    serve.delete(APP, _blocking=False)
+    until = time.monotonic() + seconds + _MORE_S
+    while APP in serve.status().applications and time.monotonic() < until:
+        time.sleep(0.2)
+
+
 def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop.
 
@@ -213,7 +224,7 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
             ready(f"http://{plan.host}:{plan.port}")
             stop.wait()
             logger.info("finishing accepted requests")
-            serve.delete(APP)
+            _drain(serve, plan.drain_s)
         finally:
             _end(serve)
             for number, handler in handlers.items():

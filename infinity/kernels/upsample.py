@@ -24,7 +24,9 @@ MIN_SIDE = 8
 _PLACES = (((0,), (1, 2)), ((0, 1), (2,)))
 """Taps of a row or column of the kernel that fall on the same small pixel: [phase][tap of the small map]."""
 
-_TABLE = torch.tensor([[[float(tap in taps) for tap in range(3)] for taps in phase] for phase in _PLACES])
+_TABLE = torch.tensor(
+    [[[float(tap in taps) for tap in range(3)] for taps in phase] for phase in _PLACES], dtype=torch.float32
+)
 """The same with zeros and ones: [phase, tap of the small map, tap of the kernel]."""
 
 

@@ -29,7 +29,7 @@ def check_request(request: Request, config: ServingConfig) -> None:
             raise RefusedError("expected a valid API key: Authorization: Bearer <key>", status=401)
     elif _name(host) not in LOOPBACK:
         raise RefusedError("this server has no keys and answers to localhost alone", status=403)
-    if origin is not None and _place(origin) != host:
+    if origin is not None and _place(origin) != host.lower():
         raise RefusedError("pages of other origins are not served", status=403)
 
 
@@ -46,10 +46,10 @@ def protected(response: Response) -> Response:
 
 def _place(origin: str) -> str | None:
     try:
-        return urlsplit(origin).netloc
+        return urlsplit(origin).netloc.lower()  # names of hosts are the same in small and capital letters
     except ValueError:  # half of an IPv6 address
         return None
 
 
 def _name(host: str) -> str:
-    return host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
+    return (host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host).lower()

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from infinity.serving.admission import check_request, protected
 from infinity.serving.batcher import Batcher, QueuedPicture
 from infinity.serving.bodies import read_fields
-from infinity.serving.drawing import DrawingRoom, OnePicture, batch_key
+from infinity.serving.drawing import DrawingRoom, DrawnFile, OnePicture, batch_key
 from infinity.serving.inputs import PictureRequest, picture_request
 from infinity.serving.metrics import CONTENT_TYPE, ServerMetrics
 from infinity.serving.refusal import HANDLERS, RefusedError, answer, error_body
@@ -44,6 +44,7 @@ class PictureServer:
     Attributes:
         app: The application.
         config: Settings.
+        since: Time at which the model was loaded, in seconds since 1970.
     """
 
     def __init__(self, config: ServingConfig, room: DrawingRoom | None = None) -> None:
@@ -52,7 +53,7 @@ class PictureServer:
         Raises:
             ValueError: The model or an adapter cannot be loaded.
         """
-        self.config, self.room = config, room or DrawingRoom(config)
+        self.config, self.room, self.since = config, room or DrawingRoom(config), int(time.time())
         self.metrics = ServerMetrics(lambda: len(self.batcher.waiting), lambda: self.batcher.running)
         self.batcher = Batcher(self.room.compute, config.limits, self.metrics.drawn)
         generations, edits = (self._counted(path, edits=path.endswith("edits")) for path in _DRAWING_PATHS)
@@ -61,6 +62,7 @@ class PictureServer:
                 Route(_DRAWING_PATHS[0], generations, methods=["POST"]),
                 Route(_DRAWING_PATHS[1], edits, methods=["POST"]),
                 Route("/v1/models", self._models),
+                Route("/v1/models/{model}", self._model),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
                 *(Route(path, _page(*file)) for path, file in _PAGE_FILES.items()),
@@ -119,8 +121,10 @@ class PictureServer:
         if not work.done():
             work.cancel()
             raise RefusedError("the client went away", status=408)
-        data = [_entry(png, wanted) for png in work.result()]
-        return JSONResponse({"created": int(time.time()), "data": data, "output_format": "png"})
+        drawn: Sequence[DrawnFile] = work.result()
+        about = {"background": "opaque", "output_format": "png", "size": _size(drawn[0].size)}
+        data = [_entry(each.png, wanted) for each in drawn]
+        return JSONResponse({"created": int(time.time()), "data": data} | about)
 
     async def _events(
         self,
@@ -139,11 +143,14 @@ class PictureServer:
                     news.cancel()
                     continue
                 index, scale, scales, image = news.result()
-                if scale in _shown(scales, wanted.partial_images):
-                    about = {"index": index, "scale": scale, "num_scales": scales, "partial_image_index": scale}
-                    yield _event(f"{kind}.partial_image", about | {"b64_json": _base64(_preview(image))})
-            for index, png in enumerate(work.result()):
-                yield _event(f"{kind}.completed", {"index": index} | _entry(png, wanted))
+                if scale in (shown := _shown(scales, wanted.partial_images)):
+                    about: dict[str, Any] = {"index": index, "scale": scale, "num_scales": scales}
+                    about["partial_image_index"] = shown.index(scale)
+                    yield _picture_event(f"{kind}.partial_image", about, _preview(image), image.size)
+            for index, drawn in enumerate(work.result()):
+                about = {"index": index, "usage": drawn.usage}
+                about |= _entry(drawn.png, wanted) if wanted.as_url else {}
+                yield _picture_event(f"{kind}.completed", about, drawn.png, drawn.size)
         except Exception as error:  # the answer has begun, so that its status cannot tell
             yield _event("error", error_body(error))
         finally:
@@ -152,8 +159,19 @@ class PictureServer:
 
     async def _models(self, request: Request) -> Response:
         check_request(request, self.config)
-        model = {"id": self.room.pipe.pipeline.digest, "object": "model", "owned_by": "infinity"}
-        return JSONResponse({"object": "list", "data": [model], "loras": sorted(self.config.adapters)})
+        return JSONResponse({"object": "list", "data": [self._about()], "loras": sorted(self.config.adapters)})
+
+    async def _model(self, request: Request) -> Response:
+        check_request(request, self.config)
+        about = self._about()
+        if request.path_params["model"] != about["id"]:
+            raise RefusedError("there is no such model; /v1/models names those that are served", "model", status=404)
+        return JSONResponse(about)
+
+    def _about(self) -> dict[str, Any]:
+        """Return the served model as OpenAI's API describes one."""
+        digest = self.room.pipe.pipeline.digest
+        return {"id": digest, "object": "model", "created": self.since, "owned_by": "infinity"}
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "waiting": len(self.batcher.waiting), "running": self.batcher.running})
@@ -184,11 +202,11 @@ async def _gone(request: Request) -> None:
         await asyncio.sleep(0.1)
 
 
-def _shown(scales: int, wanted: int | None) -> frozenset[int]:
-    """Return the scales whose previews are sent: all but the last, or as many as wanted, evenly spread."""
+def _shown(scales: int, wanted: int | None) -> list[int]:
+    """Return the scales whose previews are sent, in order: all but the last, or as many as wanted, evenly spread."""
     if wanted is None or wanted >= scales - 1:
-        return frozenset(range(scales - 1))
-    return frozenset(round((i + 1) * (scales - 1) / (wanted + 1)) for i in range(wanted))
+        return list(range(scales - 1))
+    return sorted({round((i + 1) * (scales - 1) / (wanted + 1)) for i in range(wanted)})
 
 
 def _entry(png: bytes, wanted: PictureRequest) -> dict[str, Any]:
@@ -204,6 +222,16 @@ def _preview(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def _picture_event(kind: str, about: dict[str, Any], png: bytes, size: tuple[int, int]) -> bytes:
+    """Return an event with a picture and the fields that OpenAI's API describes one by."""
+    fixed = {"created_at": int(time.time()), "background": "opaque", "output_format": "png", "quality": "auto"}
+    return _event(kind, {"b64_json": _base64(png), "size": _size(size)} | fixed | about)
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _event(kind: str, about: dict[str, Any]) -> bytes:

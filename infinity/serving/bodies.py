@@ -17,7 +17,7 @@ FILES = ("image", "mask")
 """Fields that hold pictures; only a form has them."""
 TEXTS = (
     "prompt", "negative_prompt", "size", "response_format", "output_format", "model", "user", "quality", "style",
-    "background", "moderation", "input_fidelity",
+    "background", "moderation", "input_fidelity", "safety_identifier",
 )  # fmt: skip
 """Fields that a form holds as texts; it holds all others as the JSON of their values."""
 _OF_OBJECT = re.compile(r"(\w+)\[([^\[\]]+)\]")

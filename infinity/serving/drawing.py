@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import MAX_PIXELS
-from infinity.generation.drawing.redo import source_of
+from infinity.generation.drawing.own_pictures import source_of
 from infinity.generation.drawing.results import PipelineResult, ScalePreview
 from infinity.generation.editing.edits import Edit, inpainting, variation
 from infinity.generation.editing.masks import mask_of, transparent_pixels
@@ -34,6 +34,21 @@ class OnePicture:
     prompt: str
     seed: int
     request: PictureRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnFile:
+    """A finished picture.
+
+    Attributes:
+        png: Bytes of the file, which holds its settings.
+        size: Width and height in pixels.
+        usage: Tokens of the prompt and of the picture, as OpenAI's API counts them.
+    """
+
+    png: bytes
+    size: tuple[int, int]
+    usage: Mapping[str, Any]
 
 
 def batch_key(request: PictureRequest) -> tuple[Any, ...]:
@@ -62,8 +77,8 @@ class DrawingRoom:
             self.pipe.set_adapters([(adapter, 1.0)])  # refuses one of another model now rather than at a request
         self.pipe.set_adapters([])
 
-    def compute(self, batch: Sequence[QueuedPicture]) -> list[bytes]:
-        """Return a PNG file for each picture; all have one key.
+    def compute(self, batch: Sequence[QueuedPicture]) -> list[DrawnFile]:
+        """Return a file for each picture; all have one key.
 
         Raises:
             RefusedError: The picture to edit or its mask cannot be read or used.
@@ -84,7 +99,22 @@ class DrawingRoom:
                 output_type="np",
             )
         pairs = zip(result.pixels(), result.settings, strict=True)
-        return [to_png(image, about) for image, about in pairs]
+        tokens, given = result.bits.schedule.num_tokens, request.image is not None
+        return [
+            DrawnFile(to_png(image, about), about.size, self._usage(about.prompt, tokens, given=given))
+            for image, about in pairs
+        ]
+
+    def _usage(self, prompt: str, tokens: int, *, given: bool) -> dict[str, Any]:
+        """Return the tokens of a picture, its prompt, and the picture that it edits, if one is given."""
+        encoder = self.pipe.pipeline.text_encoder
+        text, image = min(encoder.num_tokens(prompt), encoder.max_tokens), tokens if given else 0
+        return {
+            "input_tokens": text + image,
+            "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+            "output_tokens": tokens,
+            "total_tokens": text + image + tokens,
+        }
 
     def warm_up(self) -> None:
         """Draw a picture, so that the first client does not wait for what is set up once."""

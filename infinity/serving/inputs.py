@@ -20,9 +20,10 @@ _OF_EDITS = (*FILES, "keep_scales")
 _FIELDS = (
     "prompt", "negative_prompt", "n", "seed", "size", "aspect_ratio", "guidance", "temperature", "top_p", "loras",
     "response_format", "output_format", "output_compression", "stream", "partial_images", "model", "user",
+    "safety_identifier",
 )  # fmt: skip
 _WITHOUT_EFFECT = {
-    "quality": ("auto", "standard", "hd", "low", "medium", "high"),
+    "quality": ("auto", "standard", "hd", "low", "medium", "high", "xhigh", "max"),
     "style": ("vivid", "natural"),
     "background": ("auto", "opaque"),
     "moderation": ("auto", "low"),
@@ -106,7 +107,7 @@ def _check_openai(fields: Mapping[str, Any], limits: ServingLimits) -> None:
     _choice(fields, "output_format", ("png",))
     for name, choices in _WITHOUT_EFFECT.items():
         _choice(fields, name, choices)
-    for name in ("model", "user"):
+    for name in ("model", "user", "safety_identifier"):
         _text(fields, name, limits)
     _integer(fields, "output_compression", 100, 100)
 

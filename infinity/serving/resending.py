@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -22,6 +23,9 @@ MAX_SENDS = 3
 MAX_KEPT_BYTES = 64 * 2**20
 """Largest body that is kept for another replica."""
 _PATHS = "/v1/images/"
+_CREATED = re.compile(rb'"created_at": \d+')
+"""Time in an event, by which alone the same picture of another replica differs."""
+_ENDS = "the server stops, or has not begun; try again in a moment"
 _LOST = "the server lost this request several times; a smaller one may be served"
 
 Message = MutableMapping[str, Any]
@@ -54,7 +58,7 @@ class ResendLost:
         if scope["type"] != "http" or not scope["path"].startswith(_PATHS):
             await self._app(scope, receive, send)
             return
-        body, response = _KeptBody(receive), _Response(send)
+        body, response = _KeptBody(receive), _Response(_told_of_the_end(send))
         lost = 0
         await self._app(_copied(scope), body.receive, response.send)
         while not response.is_complete and not body.is_gone and body.is_kept and response.may_begin_again:
@@ -151,7 +155,7 @@ class _Response:
             await self._send(self._start)
         content, more = message.get("body", b""), message.get("more_body", False)
         if self._is_events and content:
-            mark = hashlib.sha256(content).digest()
+            mark = hashlib.sha256(_CREATED.sub(b"", content)).digest()
             content = b"" if mark in self._sent else content
             self._sent.add(mark)
         if content or not more:
@@ -160,13 +164,41 @@ class _Response:
 
     async def fail(self) -> None:
         """Say that no replica could answer."""
-        body = json.dumps({"error": {"message": _LOST, "type": "server_error", "param": None, "code": None}}).encode()
         if self._is_begun:
-            body = b'event: error\ndata: {"type": "error", ' + body[1:] + b"\n\n"
+            body = b'event: error\ndata: {"type": "error", ' + _error(_LOST)[1:] + b"\n\n"
+            await self._send({"type": "http.response.body", "body": body})
         else:
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-            await self._send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+            await _refuse(self._send, 500, _LOST)
+
+
+def _told_of_the_end(send: Send) -> Send:
+    """Return what answers 503 instead of the 404 of Ray's proxy, which has no route while the server stops.
+
+    Clients come again after a 503, perhaps to another server, and give up after a 404. Those of ours are JSON.
+    """
+    is_replaced = False
+
+    async def told(message: Message) -> None:
+        nonlocal is_replaced
+        if message["type"] == "http.response.start" and message["status"] == 404:
+            is_replaced = not _header(message, b"content-type").startswith(b"application/json")
+            if is_replaced:
+                await _refuse(send, 503, _ENDS, (b"retry-after", b"5"))
+        if not is_replaced:
+            await send(message)
+
+    return told
+
+
+async def _refuse(send: Send, status: int, message: str, *more: tuple[bytes, bytes]) -> None:
+    body = _error(message)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _error(message: str) -> bytes:
+    return json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": None}}).encode()
 
 
 def _header(start: Message, name: bytes) -> bytes:

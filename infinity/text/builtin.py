@@ -73,6 +73,10 @@ class BuiltinTextEncoder:
         self.config = config
         self._vector = lru_cache(maxsize=65536)(self._draw_vector)
 
+    def __reduce__(self) -> tuple[type[BuiltinTextEncoder], tuple[BuiltinTextConfig]]:
+        """Copy and pickle the settings, from which everything else follows."""
+        return BuiltinTextEncoder, (self.config,)
+
     @property
     def channels(self) -> int:
         """Channels Dt per token."""

@@ -6,16 +6,21 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from infinity import storage
 from infinity.config import ConfigError, parse_json
+from infinity.transformer.config import TransformerConfig
 from infinity.transformer.lora import Adapter, AdapterError, LowRank
+from infinity.transformer.model import Transformer
 
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
@@ -28,6 +33,8 @@ _KEY = re.compile(
 _LONGEST_KEY = 300
 _REPEATS = re.compile(r"[*+?{]")
 _MAY_TAKE_LONG = re.compile(rf"\)[*+?{{]|.{{{_LONGEST_KEY}}}", re.DOTALL)
+_FLAT = re.compile(r"(lora_(unet|transformer)|lycoris)_(?P<name>\w+)")
+_BLOCK = re.compile(r"blocks_(?P<number>0|[1-9]\d*)_(?P<inner>\w+)")
 _PARTS = {"lora_down": "lora_A", "lora_up": "lora_B"}
 """Names of kohya's sd-scripts for peft's."""
 
@@ -86,7 +93,8 @@ def load_adapter(uri: str) -> Adapter:
     """Read an adapter: a folder of peft's two files, or the file of tensors beside its ``adapter_config.json``.
 
     Keys may also have the prefix ``transformer.`` (diffusers), an adapter's name (``lora_A.default.weight``), or the
-    names ``lora_down``, ``lora_up`` and ``alpha`` (kohya). A file in which every linear map has its ``alpha`` needs no
+    names ``lora_down``, ``lora_up`` and ``alpha`` (kohya), also with underscores instead of dots
+    (``lora_unet_blocks_0_feed_forward_expand``). A file in which every linear map has its ``alpha`` needs no
     configuration.
 
     Raises:
@@ -174,17 +182,43 @@ def _parts(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Ten
             raise AdapterError(
                 f"{where}: expected tensors lora_A, lora_B and magnitudes of linear maps, found {key!r:.120}"
             )
-        if match["module"].startswith("lora_"):
-            raise AdapterError(
-                f"{where}: expected names of linear maps with dots, such as blocks.0.feed_forward.expand, found "
-                f"{match['module']!r:.120}; kohya's sd-scripts write underscores, so rename them"
-            )
+        module = _with_dots(match["module"], where)
         part = _PARTS.get(str(match["part"]), match["part"]) or match["vector"] or match["alpha"]
-        own = parts.setdefault(match["module"], {})
+        own = parts.setdefault(module, {})
         if part in own:
-            raise AdapterError(f"{where}: {match['module']} has {part} twice; expected one adapter per file")
+            raise AdapterError(f"{where}: {module} has {part} twice; expected one adapter per file")
         own[part] = value
     return parts
+
+
+def _with_dots(module: str, where: str) -> str:
+    """Return the name of a linear map, which kohya's sd-scripts and LyCORIS write with underscores for the dots.
+
+    Raises:
+        AdapterError: The name has their prefix, and is not that of one linear map of ours.
+    """
+    match = _FLAT.fullmatch(module)
+    if match is None and not module.startswith(("lora_", "lycoris_")):
+        return module
+    flat = module if match is None else match["name"]
+    block = _BLOCK.fullmatch(flat)
+    found = _flat_names().get(flat if block is None else f"blocks_0_{block['inner']}")
+    if match is None or found is None:
+        raise AdapterError(
+            f"{where}: expected linear maps of this transformer, with dots or with underscores, such as "
+            f"lora_unet_blocks_0_feed_forward_expand, found {module!r:.120}; it is one of another model"
+        )
+    return found if block is None else found.replace(".0.", f".{block['number']}.", 1)
+
+
+@lru_cache(maxsize=1)
+def _flat_names() -> Mapping[str, str]:
+    """Return the names of a transformer's linear maps by their spelling with underscores, if no two share it."""
+    config = TransformerConfig(width=8, num_heads=1, depth=1, num_bits=1, text_channels=8)
+    with torch.device("meta"):
+        names = [name for name, module in Transformer(config).named_modules() if isinstance(module, nn.Linear)]
+    counts = Counter(name.replace(".", "_") for name in names)
+    return {flat: name for name in names if counts[flat := name.replace(".", "_")] == 1}
 
 
 def _magnitude(

@@ -310,8 +310,8 @@ def _one_source(image: Tensor | None, pictures: PipelineResult | None) -> Image.
 
 
 def _one_mask(mask: Tensor) -> Tensor:
-    """Return a mask of ComfyUI, (1, H, W) or (H, W), as (H, W) booleans: at least one half is drawn again."""
+    """Return a mask of ComfyUI, (1, H, W) or (H, W), as (H, W); Python says which numbers mark a pixel."""
     one = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
     if one.ndim != 2:
         raise ValueError(f"mask: expected one mask, (1, height, width), got the shape {tuple(mask.shape)}")
-    return one.cpu() >= 0.5
+    return one

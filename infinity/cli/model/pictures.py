@@ -140,11 +140,11 @@ def read_picture(path: Path) -> Image.Image:
         ValueError: The file is not a picture that can be read.
     """
     from infinity import storage
-    from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
+    from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode, plain
 
     data = storage.read_bytes(str(path))
     try:
-        return decode(data, MAX_PIXELS).image
+        return plain(decode(data, MAX_PIXELS).image)
     except UnreadableError as error:
         raise ValueError(f"{path}: expected a picture, found {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from infinity.cli.console import Checkpoint, Device, clear_errors
 from infinity.cli.model import drawing_options as options
 
 if TYPE_CHECKING:
+    from infinity.generation.drawing.results import PipelineResult
     from infinity.generation.editing.edits import Edit
     from infinity.generation.infinity_pipeline import InfinityPipeline
 
@@ -34,18 +36,22 @@ def redo(
 
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
+        places = [checkpoint or find_model(settings.model) for settings in found]
         pipes: dict[tuple[str, str | None, str | None], InfinityPipeline] = {}
-        results = []
-        for settings in found:
-            key = place, quantize, cache = checkpoint or find_model(settings.model), settings.quantized, settings.cache
-            if key not in pipes:
-                pipes[key] = options.loaded(place, device, quantize=quantize, cache=cache)
-            pipe = pipes[key]
-            mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
-            pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
-            load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
-            results.append(draw_again(pipe, settings))
-        options.write(results, output)
+
+        def drawn() -> Iterator[PipelineResult]:
+            """Yield picture by picture, so that one that is refused takes no other with it."""
+            for place, settings in zip(places, found, strict=True):
+                key = place, settings.quantized, settings.cache
+                if key not in pipes:
+                    pipes[key] = options.loaded(place, device, quantize=settings.quantized, cache=settings.cache)
+                pipe = pipes[key]
+                mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
+                pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
+                load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
+                yield draw_again(pipe, settings)
+
+        options.write(drawn(), output)
 
 
 def edit(
@@ -81,7 +87,6 @@ def edit(
         from infinity import storage
         from infinity.generation.drawing.arguments import one_seed_each
         from infinity.generation.files.picture_files import make_picture_folder
-        from infinity.transformer.lora_files import parse_adapter
 
         sampling = options.sampling_of(guidance, "", temperature, top_p, False, negative_prompt)
         if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
@@ -89,11 +94,9 @@ def edit(
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         data = storage.read_bytes(str(picture))
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, quantize=quantize, cache=cache)
+        pipe = options.loaded(checkpoint, device, lora, quantize=quantize, cache=cache)
         pipe.watermark = watermark
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
-        if lora:
-            pipe.set_adapters(parse_adapter(text) for text in lora)
         options.write([pipe.draw_edit(wanted, prompt, one_seed_each(count, seed), sampling)], output)
 
 
@@ -104,7 +107,7 @@ def _edit(
     from infinity import storage
     from infinity.cli.model.pictures import read_picture
     from infinity.data.images.decoding import MAX_PIXELS, UnreadableError
-    from infinity.generation.drawing.redo import source_of
+    from infinity.generation.drawing.own_pictures import source_of
     from infinity.generation.editing.edits import inpainting, variation
     from infinity.generation.editing.masks import mask_of
 

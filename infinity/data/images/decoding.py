@@ -269,6 +269,23 @@ def upright(image: Image.Image) -> Image.Image:
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
+def as_shown(image: Image.Image) -> Image.Image:
+    """Return an opened picture as ``decode`` gives its file: its colour profile followed, upright, RGB of 8 bits.
+
+    The result has no metadata, which would be followed twice.
+    """
+    image.load()  # some formats keep profile and EXIF behind the pixels
+    profile = profile_of(image)
+    return plain(to_rgb(upright(image if profile is None else _with_exif(profile.to_srgb(image), image))))
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Return the pixels of a picture alone, without its metadata."""
+    copy = image.copy()
+    copy.info = {}
+    return copy
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return RGB with 8 bits per channel: transparency becomes white, 16-bit grey is scaled, other spaces converted."""
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -300,8 +317,13 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    clear = image.convert("RGBA")
+    clear = with_alpha(image)
     return Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear).convert("RGB")
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    """Return a picture with an alpha channel; Pillow knows no way from the premultiplied grey of mode La to colours."""
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _check_memory(header: Header, need: float, limit: int) -> None:

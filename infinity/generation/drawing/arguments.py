@@ -104,29 +104,39 @@ def aspect_ratio_of(height: int | None, width: int | None, ratio: float | None) 
 
 
 def picture_seeds(
-    prompts: Sequence[str], seed: int | Sequence[int] | None, generator: torch.Generator | None = None
+    prompts: Sequence[str],
+    seed: int | Sequence[int] | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> list[int]:
     """Return one seed per picture; a repeated prompt continues with the next seeds.
 
     Args:
         prompts: Prompt of each picture.
         seed: Seed of the first picture of every prompt, or one per picture; None is 0.
-        generator: Source of the seeds instead.
+        generator: Source of the seeds instead, or one per picture.
 
     Raises:
         ValueError: The number of seeds differs, one is no whole number, or a generator and a seed are given.
     """
     if generator is not None:
-        if not isinstance(generator, torch.Generator):
-            raise ValueError(f"generator: expected one torch.Generator, got {type(generator).__name__}")
         if seed is not None and (not isinstance(seed, int) or seed != 0):
             raise ValueError("generator: expected either a generator or a seed, got both")
-        return torch.randint(MAX_SEED, (len(prompts),), generator=generator, device=generator.device).tolist()
+        if isinstance(generator, torch.Generator):
+            return _drawn_seeds(generator, len(prompts))
+        given = list(generator) if isinstance(generator, list | tuple) else []
+        if len(given) != len(prompts) or not all(isinstance(each, torch.Generator) for each in given):
+            found = f"{len(given)} in a {type(generator).__name__}" if given else type(generator).__name__
+            raise ValueError(f"generator: expected one torch.Generator, or {len(prompts)} in a list, got {found}")
+        return [seed for each in given for seed in _drawn_seeds(each, 1)]
     try:
         return seed_list(prompts, seed)
     except ValueError as error:
         expected = f"one number or {len(prompts)}, one per picture, of at most 64 bits"
         raise ValueError(f"seed: expected {expected}, got {seed!s:.80}") from error
+
+
+def _drawn_seeds(generator: torch.Generator, count: int) -> list[int]:
+    return torch.randint(MAX_SEED, (count,), generator=generator, device=generator.device).tolist()
 
 
 def picture_count(name: str, value: Any) -> int:

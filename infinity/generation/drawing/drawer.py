@@ -17,6 +17,7 @@ from infinity.generation.drawing.results import (
     PipelineResult,
     ScalePreview,
     as_output,
+    check_output_type,
     settings_of,
 )
 from infinity.generation.editing.edits import Edit, draw_edit
@@ -30,8 +31,25 @@ from infinity.transformer.lora import Adapter, AdapterStack
 from infinity.transformer.lora_files import load_adapter
 
 
+class _Turn:
+    """Who may change a model: nobody while another thread draws with it.
+
+    Attributes:
+        lock: Lock of the thread that draws or changes the model.
+        drawings: Drawings of this thread.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.drawings = 0
+
+    def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
+        """Begin anew in a deep or pickled copy, whose model is its own; a shallow copy shares turn and model."""
+        return _Turn, ()
+
+
 class Drawer:
-    """A loaded model and its adapters.
+    """A loaded model and its adapters; it can be copied and pickled.
 
     Attributes:
         pipeline: Transformer, tokenizer and text encoder.
@@ -47,8 +65,7 @@ class Drawer:
         """
         self.pipeline, self.model = pipeline, model
         self._stack = AdapterStack(pipeline.transformer)
-        self._lock = threading.RLock()  # adapters do not change while another thread draws
-        self._drawings = 0  # of the thread that holds the lock
+        self._turn = _Turn()
         self._watermark: BitWatermark | None = None
 
     @property
@@ -65,18 +82,18 @@ class Drawer:
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
-        with self._lock:
-            self._drawings += 1
+        with self._turn.lock:
+            self._turn.drawings += 1
             try:
                 yield
             finally:
-                self._drawings -= 1
+                self._turn.drawings -= 1
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
         """Let nothing be drawn meanwhile, and refuse the change from a callback: the picture would be of two models."""
-        with self._lock:
-            if self._drawings:
+        with self._turn.lock:
+            if self._turn.drawings:
                 raise ValueError(
                     f"{what}: cannot be changed by a callback of a drawing; change it when the call is done"
                 )
@@ -111,6 +128,7 @@ class Drawer:
             output_type: Form of the pictures, as in the call.
             progress: Called with the fraction done, from 0 to 1.
         """
+        _check_call(sampling, output_type, progress)
         with self._drawing():
             steering = replace(steering or PictureSteering(), watermark=self.watermark)
             generated = self.pipeline.generate(
@@ -139,6 +157,7 @@ class Drawer:
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
+        _check_call(sampling, output_type, None)
         with self._drawing():
             steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
             generated = draw_edit(
@@ -169,7 +188,7 @@ class Drawer:
         Raises:
             AdapterError: The file is damaged, or of another model.
         """
-        with self._lock:
+        with self._turn.lock:
             self.set_adapters([*self._stack.loaded, (adapter, scale)])
 
     def unload_lora_weights(self) -> None:
@@ -187,6 +206,34 @@ class Drawer:
         """Name and strength of the watermark, as settings of pictures hold them."""
         mark = self.watermark
         return None if mark is None else WatermarkUse(key_id=mark.key.id, strength=mark.strength)
+
+    def loaded_again(self, uses: Sequence[AdapterUse]) -> tuple[tuple[Adapter, float], ...] | None:
+        """Return the loaded adapters that a picture was drawn with, at its scales; None if one of them is missing."""
+        there = {adapter.digest: adapter for adapter, _ in self._stack.loaded}
+        if any(use.content not in there for use in uses):
+            return None
+        return tuple((replace(there[use.content], name=use.name), use.scale) for use in uses)
+
+    @contextmanager
+    def drawing_with(self, adapters: Sequence[tuple[Adapter, float]], watermark: BitWatermark | None) -> Iterator[None]:
+        """Draw with other adapters and another watermark during the block.
+
+        Raises:
+            ValueError: A callback of a drawing asks for others.
+        """
+        with self._turn.lock:
+            before = self._stack.loaded, self._watermark
+            if _contents(adapters) == _contents(before[0]) and watermark == before[1]:
+                yield
+                return
+            with self._changing("adapters"):
+                self._stack.set(adapters)
+                self._watermark = watermark
+                try:
+                    yield
+                finally:
+                    self._stack.set(before[0])
+                    self._watermark = before[1]
 
     def _previews(self, callback: OnPreview | None) -> OnPictures | None:
         if callback is None:
@@ -229,6 +276,19 @@ class Drawer:
             aspect_ratio,
             settings_of(prompts, seeds, about),
         )
+
+
+def _check_call(sampling: object, output_type: object, progress: object) -> None:
+    """Refuse before anything is drawn what would only fail afterwards."""
+    if not isinstance(sampling, SamplingConfig):
+        raise ValueError(f"sampling: expected a SamplingConfig or None, got {type(sampling).__name__}")
+    check_output_type(output_type)
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress: expected a function, got {type(progress).__name__}")
+
+
+def _contents(adapters: Sequence[tuple[Adapter, float]]) -> list[tuple[str, float]]:
+    return [(adapter.digest, scale) for adapter, scale in adapters]
 
 
 def _adapter_and_scale(pair: object) -> tuple[Adapter, float]:

@@ -6,8 +6,15 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from infinity.generation.drawing.arguments import aspect_ratio_of, one_seed_each, sampling_config, whole_number
+from infinity.generation.drawing.arguments import (
+    aspect_ratio_of,
+    one_seed_each,
+    real_number,
+    sampling_config,
+    whole_number,
+)
 from infinity.generation.drawing.drawer import Drawer
+from infinity.generation.drawing.own_pictures import source_of_image
 from infinity.generation.drawing.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.editing.edits import Edit, inpainting, variation
 from infinity.generation.editing.masks import COVERED, Mask
@@ -62,7 +69,7 @@ class Editor(Drawer):
             ValueError: The mask covers no token, or an argument is out of range.
         """
         sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
-        edit = inpainting(self.source(image), mask, covered=covered)
+        edit = inpainting(self.source(image), mask, covered=real_number("covered", covered))
         seeds = one_seed_each(num_images, seed)
         return self.draw_edit(edit, prompt, seeds, sampling, output_type, self._previews(callback_on_scale))
 
@@ -165,14 +172,14 @@ class Editor(Drawer):
         return self.draw([prompt] * len(seeds), seeds, sampling or SamplingConfig(), ratio, steering=steering)
 
     def source(self, image: Source) -> PictureBits:
-        """Return the bits of a picture that is to be edited.
+        """Return the bits of a picture that is to be edited, as they were drawn where this model drew it.
 
         Raises:
             ValueError: It is no picture, or a result that holds several, or is of a model with other bits.
         """
         if not isinstance(image, PipelineResult):
             _check_picture(image)
-            return bits_of_image(self.pipeline, image)
+            return source_of_image(self, image)
         if image.bits.batch_size != 1:
             raise ValueError(f"image: expected a result with one picture, got {image.bits.batch_size}")
         return decoded_bits(self.pipeline, image.bits, image.aspect_ratio)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.data.images.decoding import MAX_PIXELS, check_header, decode
 from infinity.generation.drawing.drawer import Drawer
-from infinity.generation.drawing.editor import Editor
 from infinity.generation.drawing.results import PipelineResult
 from infinity.generation.editing.edits import recorded
-from infinity.generation.editing.sources import PictureBits, bits_of_image
 from infinity.generation.files.model_folder import ModelNotFoundError
-from infinity.generation.files.picture_files import DrawingSettings, WatermarkUse, drawing_in
+from infinity.generation.files.picture_files import DrawingSettings, WatermarkUse
 from infinity.generation.steering import PictureSteering
 from infinity.transformer.lora import AdapterError
 from infinity.transformer.lora_files import load_adapter
@@ -57,7 +55,9 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
             f"the picture was drawn with {_watermark(settings.watermark)}, the model draws with "
             f"{_watermark(drawer.watermark_use)}; set the watermark that the picture names"
         )
-    if settings.adapters != drawer.adapters:
+    # By their content: the name of an adapter is that of its folder, which may have been moved.
+    used, loaded = ([(use.content, use.scale) for use in uses] for uses in (settings.adapters, drawer.adapters))
+    if used != loaded:
         named = ", ".join(f"{use.name}:{use.scale:g}" for use in settings.adapters) or "no adapter"
         raise AdapterError(f"the picture was drawn with {named}; load these adapters first")
     edit, prompts, seeds = settings.edit, [settings.prompt], [settings.seed]
@@ -74,30 +74,8 @@ def _watermark(use: WatermarkUse | None) -> str:
     return "no watermark" if use is None else f"the watermark of the key {use.key_id} at strength {use.strength:g}"
 
 
-def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> PictureBits:
-    """Return the bits of a picture file that is to be edited.
-
-    A picture that this model drew without adapters is drawn again, which gives exactly its bits; others are encoded.
-
-    Raises:
-        UnreadableError: The bytes are not a picture that can be read.
-    """
-    check_header(data, max_pixels)  # before any pixel is decoded
-    try:
-        settings = drawing_in(data, where=where)
-    except ValueError:
-        settings = None
-    if settings is not None and (
-        settings.model, settings.adapters, settings.quantized, settings.cache, settings.watermark
-    ) == (
-        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized, editor.pipeline.cache, editor.watermark_use
-    ):  # fmt: skip
-        return editor.source(redo(editor, settings))
-    return bits_of_image(editor.pipeline, decode(data, max_pixels).image)
-
-
 def load_adapters_of(drawer: Drawer, settings: DrawingSettings, places: Sequence[str]) -> None:
-    """Load the adapters that a picture was drawn with, from the given places in any order.
+    """Load the adapters that a picture was drawn with, from the given places in any order, under the names it gives.
 
     Raises:
         AdapterError: One of them is not among the places.
@@ -108,7 +86,7 @@ def load_adapters_of(drawer: Drawer, settings: DrawingSettings, places: Sequence
             f"the picture was drawn with the adapter {missing[0].name} ({missing[0].content}), which is not among "
             "those given; give its file with --lora"
         )
-    drawer.set_adapters((found[use.content], use.scale) for use in settings.adapters)
+    drawer.set_adapters((replace(found[use.content], name=use.name), use.scale) for use in settings.adapters)
 
 
 def find_model(digest: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.device import own_defaults
 from infinity.generation.files.picture_files import DrawingSettings, to_png, write_drawing
 from infinity.generation.generate import to_uint8
 from infinity.generation.sampling import SamplingConfig
@@ -93,6 +94,7 @@ class ScalePreview:
     _done: ScaleDone
     _tokenizer: Tokenizer
 
+    @own_defaults()
     @torch.no_grad()
     def images(self) -> list[Image.Image]:
         """Decode the bits so far, as pictures of the final size; valid during the callback."""
@@ -104,20 +106,24 @@ OnPreview = Callable[[ScalePreview], None]
 """Callback after every scale of every batch."""
 
 
-def as_output(output_type: OutputType, images: UInt8[Tensor, "B H W 3"]) -> Images:
-    """Return pictures in the form that was asked for.
+def check_output_type(output_type: Any) -> None:
+    """Refuse an unknown form of pictures.
 
     Raises:
         ValueError: The form is unknown.
     """
+    if output_type not in get_args(OutputType):
+        raise ValueError(f"output_type: expected pil, np or pt, got {output_type!r:.80}")
+
+
+def as_output(output_type: OutputType, images: UInt8[Tensor, "B H W 3"]) -> Images:
+    """Return pictures in the form that was asked for."""
     if output_type == "pt":
         return images.permute(0, 3, 1, 2)
     pixels: np.ndarray = images.cpu().numpy()
     if output_type == "np":
         return pixels
-    if output_type == "pil":
-        return [Image.fromarray(picture) for picture in pixels]
-    raise ValueError(f"output_type: expected pil, np or pt, got {output_type!r}")
+    return [Image.fromarray(picture) for picture in pixels]
 
 
 def as_array(images: Images) -> UInt8[np.ndarray, "B H W 3"]:

@@ -10,6 +10,7 @@ all of them. Such a candidate is a variation of the first picture: its file hold
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ import torch
 from jaxtyping import Float, UInt8
 
 from infinity.config import Config
+from infinity.generation.drawing.arguments import real_number, whole_number
 from infinity.generation.drawing.drawer import Drawer
 from infinity.generation.drawing.results import PipelineResult, ScalePreview
 from infinity.generation.editing.edits import variation
 from infinity.generation.editing.sources import PictureBits
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
+from infinity.strict_json import MAX_WHOLE_NUMBER
 
 Picture = UInt8[np.ndarray, "H W 3"]
 PictureScorer = Callable[[Sequence[Picture], Sequence[str]], Sequence[float] | Float[np.ndarray, " n"]]
@@ -105,6 +108,11 @@ def search(
             returns other than one finite number per picture.
     """
     config, sampling = config or SearchConfig(), sampling or SamplingConfig()
+    if not isinstance(config, SearchConfig) or not callable(scorer):
+        found = f"{type(config).__name__} and {type(scorer).__name__}"
+        raise ValueError(f"search: expected a SearchConfig and a function as scorer, got {found}")
+    aspect_ratio, batch_size = real_number("aspect_ratio", aspect_ratio), whole_number("batch_size", batch_size)
+    seed = whole_number("seed", seed, -MAX_WHOLE_NUMBER)
     if sampling.greedy and config.candidates > 1:
         raise ValueError("search: greedy candidates are all equal; expected sampling, or 1 candidate")
     seeds = list(range(seed, seed + config.candidates))
@@ -158,24 +166,26 @@ def _previews(
 
     while len(found) < len(seeds):  # a pass may be smaller than asked for, where memory is short
         some = seeds[len(found) : len(found) + batch_size]
-        try:
-            drawer.pipeline.generate(
+        with contextlib.suppress(_Enough):
+            drawer.draw(
                 [prompt] * len(some),
-                aspect_ratio=aspect_ratio,
-                sampling=sampling,
-                seeds=some,
+                some,
+                sampling,
+                aspect_ratio,
+                steering=PictureSteering(on_scale=on_scale),
                 batch_size=batch_size,
-                steering=PictureSteering(on_scale=on_scale, watermark=drawer.watermark),
             )
-        except _Enough:
-            continue
     return found
 
 
 def _scored(scorer: PictureScorer, pictures: Sequence[Picture], prompt: str) -> list[float]:
-    scores = [float(each) for each in scorer(pictures, [prompt] * len(pictures))]
+    given = scorer(pictures, [prompt] * len(pictures))
+    try:
+        scores = [float(each) for each in given]
+    except (TypeError, ValueError):
+        scores = []
     if len(scores) != len(pictures) or not np.isfinite(scores).all():
-        raise ValueError(f"search: expected one finite number per picture of the scorer, got {scores!s:.80}")
+        raise ValueError(f"search: expected one finite number per picture of the scorer, got {given!s:.80}")
     return scores
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.device import own_defaults
 from infinity.generation.editing.masks import COVERED, Mask, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits
 from infinity.generation.editing.sources import PictureBits, decoded_bits
@@ -37,6 +38,7 @@ class Edit:
         return edit_record(self.source.labels, self.kept_L)
 
 
+@own_defaults()
 def inpainting(source: PictureBits, mask: Mask, *, covered: float = COVERED) -> Edit:
     """Return the edit that draws the masked tokens again and keeps all others.
 
@@ -51,6 +53,7 @@ def inpainting(source: PictureBits, mask: Mask, *, covered: float = COVERED) -> 
     return Edit(source, ~redrawn)
 
 
+@own_defaults()
 def variation(source: PictureBits, keep_scales: int) -> Edit:
     """Return the edit that keeps the first scales and draws the finer ones again.
 
@@ -115,6 +118,7 @@ def _whole_scales(edit: Edit) -> int:
     return next((k for k, span in enumerate(spans) if not bool(edit.kept_L[span].all())), len(spans))
 
 
+@own_defaults()
 @torch.no_grad()
 def with_source_pixels(pipeline: Pipeline, drawn: Generated, row: int, source: PictureBits) -> UInt8[Tensor, "H W 3"]:
     """Return an edited picture with the source's pixels beyond the reach of the decoder's convolutions."""

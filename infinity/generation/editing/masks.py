@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.images.decoding import MAX_PIXELS, decode, to_rgb, upright
+from infinity.data.images.decoding import MAX_PIXELS, as_shown, decode, upright, with_alpha
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
@@ -41,11 +41,13 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, ...]:
     else:
         try:
             # A copy: torch warns of memory that is read-only, and refuses steps backwards.
-            values = torch.as_tensor(mask.copy() if isinstance(mask, np.ndarray) else mask)
+            values = torch.as_tensor(mask.copy() if isinstance(mask, np.ndarray) else mask).detach().cpu().to_dense()
         except (TypeError, ValueError, RuntimeError):
             kind = type(mask).__name__
             raise ValueError(f"mask: expected a PIL picture, an array or a tensor, got {kind}") from None
-        if values.is_floating_point() and values.isnan().any():
+        if values.is_complex():
+            raise ValueError("mask: expected truth values or real numbers, found complex ones")
+        if values.is_floating_point() and values.double().isnan().any():
             raise ValueError("mask: expected numbers, found NaN; write 0 where nothing is to be drawn again")
         found = _at_least_half(values)
     if found.ndim != 2 or not found.numel():
@@ -78,13 +80,13 @@ def transparent_pixels(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.nda
 
 def _marked(mask: Image.Image) -> Bool[np.ndarray, "H W"]:
     clear = _clear(mask)
-    return _white(to_rgb(upright(mask))) if clear is None else clear
+    return _white(as_shown(mask)) if clear is None else clear
 
 
 def _clear(image: Image.Image) -> Bool[np.ndarray, "H W"] | None:
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+    if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA") and "transparency" not in image.info:
         return None
-    alpha: np.ndarray = np.asarray(upright(image).convert("RGBA"))[..., 3]
+    alpha: np.ndarray = np.asarray(with_alpha(upright(image)))[..., 3]
     return alpha < 128 if int(alpha.min()) < 128 else None
 
 
@@ -97,8 +99,10 @@ def _at_least_half(values: Tensor) -> Bool[Tensor, ...]:
     if values.dtype == torch.bool or not values.numel():
         return values.bool()
     if values.is_floating_point() or values.dtype == torch.uint8:
-        return values >= (0.5 if float(values.max()) <= 1 else 128)
-    return values > 0
+        exact = values.double()  # few operations exist for numbers of 8 bits
+        return exact >= (0.5 if float(exact.max()) <= 1 else 128)
+    # Hardly any exists for unsigned ones of 16 bits and more; doubles keep the sign of all.
+    return values.double() > 0
 
 
 def _nearest(length: int, size: int, step: float) -> Int[Tensor, " size"]:

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.data.images.decoding import to_rgb, upright
+from infinity.data.images.decoding import as_shown
 from infinity.data.images.fitting import fit
+from infinity.generation.device import own_defaults
 from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import nearest_aspect_ratio
@@ -38,6 +39,7 @@ class PictureBits:
         return self.image_HW3.shape[0], self.image_HW3.shape[1]
 
 
+@own_defaults()
 @torch.no_grad()
 def decoded_bits(pipeline: Pipeline, labels: BitLabels, aspect_ratio: float) -> PictureBits:
     """Return one picture from its bits."""
@@ -46,6 +48,7 @@ def decoded_bits(pipeline: Pipeline, labels: BitLabels, aspect_ratio: float) -> 
     return PictureBits(labels.to("cpu"), decoded[0], aspect_ratio)
 
 
+@own_defaults()
 def bits_of_image(pipeline: Pipeline, image: Image.Image, aspect_ratio: float | None = None) -> PictureBits:
     """Encode a picture to bits; it is scaled and cropped to the nearest of the model's shapes.
 
@@ -54,7 +57,7 @@ def bits_of_image(pipeline: Pipeline, image: Image.Image, aspect_ratio: float | 
         image: Picture of any size and mode; it is turned as its EXIF says.
         aspect_ratio: Height / width of the schedule; None for the nearest to the picture's.
     """
-    picture = to_rgb(upright(image))
+    picture = as_shown(image)
     ratio = nearest_aspect_ratio(picture.height, picture.width) if aspect_ratio is None else aspect_ratio
     schedule = pipeline.config.resolution.schedule(ratio)
     tokenizer = pipeline.tokenizer
@@ -77,7 +80,7 @@ def on_canvas(image: Image.Image, aspect_ratio: float) -> tuple[Image.Image, Ima
     Raises:
         ValueError: The picture has this shape already, so that there is nothing outside it.
     """
-    picture = to_rgb(upright(image))
+    picture = as_shown(image)
     width = max(picture.width, round(picture.height / aspect_ratio))
     height = max(picture.height, round(width * aspect_ratio))
     top, left = (height - picture.height) // 2, (width - picture.width) // 2

@@ -51,16 +51,22 @@ function addCard(wanted, index) {
   return { item, image, state, buttons, wanted, seed };
 }
 
-function finish(card, bytes) {
+// Whether nothing is drawn at the moment; says so otherwise.
+function isFree() {
+  if (running) $("message").textContent = "a drawing is running; wait for it, or stop it";
+  return !running;
+}
+
+function finish(card, bytes, again) {
   const url = `data:image/png;base64,${bytes}`;
   card.image.src = url;
   card.state.remove();
   const save = element("a", { href: url, download: `seed-${card.seed}.png`, textContent: "Save" });
-  const again = element("button", { type: "button", textContent: "Again with another seed" });
-  again.onclick = () => { fill(card.wanted, card.seed + 1); $("form").requestSubmit(); };
+  const next = element("button", { type: "button", textContent: "Again with another seed" });
+  next.onclick = () => { if (isFree()) { fill(card.wanted, card.seed + 1); again(card.seed + 1); } };
   const edit = element("button", { type: "button", textContent: "Edit" });
   edit.onclick = () => openEditor(url, card);
-  card.buttons.append(save, again, edit);
+  card.buttons.append(save, next, edit);
 }
 
 function fill(wanted, seed) {
@@ -95,8 +101,16 @@ async function events(response, take) {
   }
 }
 
-async function send(path, wanted, body, extra) {
+// What went wrong, in words; browsers call a server that does not answer a TypeError.
+function words(error) {
+  if (error.name === "AbortError") return "stopped";
+  return error instanceof TypeError ? "the server cannot be reached" : error.message;
+}
+
+// Draws and shows pictures; again(seed) draws one more in the same way.
+async function send(path, wanted, body, extra, again) {
   $("message").textContent = "";
+  $("state").textContent = "drawing";
   running = new AbortController();
   $("draw").disabled = $("edit").disabled = true;
   $("stop").disabled = false;
@@ -113,14 +127,16 @@ async function send(path, wanted, body, extra) {
         card.image.src = `data:image/png;base64,${event.b64_json}`;
         card.state.textContent = `scale ${event.scale + 1} of ${event.num_scales}`;
       } else {
-        finish(card, event.b64_json);
+        finish(card, event.b64_json, again);
         left.delete(card);
       }
     });
     if (left.size) throw new Error("the connection ended before all pictures were there");
   } catch (error) {
-    $("message").textContent = error.name === "AbortError" ? "stopped" : error.message;
+    $("message").textContent = words(error);
   } finally {
+    const drawn = cards.length - left.size;
+    $("state").textContent = drawn ? `${drawn} ${drawn > 1 ? "pictures" : "picture"} drawn` : "";
     for (const card of left) card.item.remove();
     running = null;
     $("draw").disabled = $("edit").disabled = false;
@@ -178,7 +194,8 @@ function place(event) {
 }
 
 function onPointer(event) {
-  if (!editing || (event.type === "pointermove" && !event.buttons)) return;
+  // A second finger would draw a line from the first one.
+  if (!editing || !event.isPrimary || (event.type === "pointermove" && !event.buttons)) return;
   if (event.type === "pointerdown") $("canvas").setPointerCapture(event.pointerId);
   const from = event.type === "pointerdown" ? place(event) : brushAt, to = place(event);
   const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y)));
@@ -201,21 +218,28 @@ function onKey(event) {
 }
 
 async function drawPainted() {
-  if (!editing || running) return;
+  if (!editing || !isFree() || !$("form").reportValidity()) return;
   if (!editing.mask.some(Boolean)) { $("message").textContent = "paint what to draw again first"; return; }
+  $("edit").disabled = true;  // until it is sent and answered
   const { width, height } = $("canvas"), canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
   editing.mask.forEach((on, at) => { pixels.data.fill(on ? 255 : 0, 4 * at, 4 * at + 3); pixels.data[4 * at + 3] = 255; });
   context.putImageData(pixels, 0, 0);
-  const wanted = settings(), form = new FormData();
   const bytes = Uint8Array.from(atob(editing.url.split(",")[1]), (each) => each.charCodeAt(0));
-  form.append("image", new Blob([bytes], { type: "image/png" }), "image.png");
-  form.append("mask", await canvas.convertToBlob({ type: "image/png" }), "mask.png");
+  // An edit keeps the shape of its picture, whatever the form says.
+  const wanted = { ...settings(), aspect_ratio: editing.card.wanted.aspect_ratio };
+  await sendEdit(wanted, new Blob([bytes], { type: "image/png" }), await canvas.convertToBlob({ type: "image/png" }));
+}
+
+async function sendEdit(wanted, image, mask) {
+  const form = new FormData();
+  form.append("image", image, "image.png");
+  form.append("mask", mask, "mask.png");
   for (const name of ["prompt", "n", "seed", "guidance", "temperature", "negative_prompt"])
     if (wanted[name] !== undefined) form.append(name, String(wanted[name]));
   if (wanted.loras) form.append("loras", JSON.stringify(wanted.loras));
   form.append("stream", "true");
-  await send("v1/images/edits", wanted, form, {});
+  await send("v1/images/edits", wanted, form, {}, (seed) => sendEdit({ ...wanted, seed, n: 1 }, image, mask));
 }
 
 async function look() {
@@ -226,14 +250,14 @@ async function look() {
     $("about").textContent = `model ${found.data[0].id}`;
     for (const name of found.loras) $("lora").append(element("option", { value: name, textContent: name }));
     $("lora_label").hidden = $("scale_label").hidden = !found.loras.length;
-  } catch (error) { $("about").textContent = error.message; }
+  } catch (error) { $("about").textContent = words(error); }
 }
 
 $("form").onsubmit = (event) => {
   event.preventDefault();
-  if (running) return;
-  const wanted = settings();
-  send("v1/images/generations", wanted, JSON.stringify(wanted), { "Content-Type": "application/json" });
+  if (!isFree()) return;
+  const wanted = settings(), again = () => $("form").requestSubmit();
+  send("v1/images/generations", wanted, JSON.stringify(wanted), { "Content-Type": "application/json" }, again);
 };
 $("stop").onclick = () => running && running.abort();
 $("key").onchange = () => { $("lora").replaceChildren(element("option", { value: "", textContent: "none" })); look(); };

@@ -11,7 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from infinity.generation.drawing.redo import OtherModelError, redo, source_of
+from infinity.generation.drawing.own_pictures import source_of
+from infinity.generation.drawing.redo import OtherModelError, redo
 from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.memory import cache_bytes, picture_bytes

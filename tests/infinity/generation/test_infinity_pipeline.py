@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,9 @@ from infinity.generation.files.model_folder import ModelNotFoundError
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
-from tests.fixtures.data.small_world import write_model
+from infinity.generation.watermark import BitWatermark, WatermarkKey
+from infinity.transformer.lora import Adapter, LowRank
+from tests.fixtures.data.small_world import TOKENIZER, write_model
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +124,61 @@ def test_the_hub_gets_the_model_folder_and_its_address_comes_back(
 
     monkeypatch.setattr("infinity.generation.infinity_pipeline.upload_model", uploaded)
     assert pipe.push_to_hub("me/small", private=True) == "https://hub.example/me/small?private=True"
+
+
+COPIES: dict[str, Callable[[InfinityPipeline], InfinityPipeline]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda pipe: pickle.loads(pickle.dumps(pipe)),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_draws_the_same_with_the_adapters_and_the_watermark_of_its_original(
+    model: str, tmp_path: Path, kind: str
+) -> None:
+    original = InfinityPipeline.from_pretrained(model, device="cpu")
+    plain = original("a dog", output_type="np").images
+    head = original.pipeline.transformer.head.weight
+    layer = LowRank(torch.ones(1, head.shape[1]), torch.randn(head.shape[0], 1), 8.0)
+    original.set_adapters([(Adapter("a", {"head": layer}, "x"), 1.0)])
+    original.watermark = BitWatermark(WatermarkKey(b"k" * 40))
+    adapted = original("a dog", output_type="np")
+    copied = COPIES[kind](original)
+    assert np.array_equal(copied("a dog", output_type="np").images, adapted.images)
+    assert copied("a dog").settings == adapted.settings
+    copied.watermark = None
+    copied.unload_lora_weights()
+    assert np.array_equal(copied("a dog", output_type="np").images, plain)
+    # A shallow copy has the same weights, and so the same adapters; the others have their own.
+    assert (original.adapters == ()) == (kind == "copy")
+    assert original.watermark is not None
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_no_copy_changes_a_model_that_draws(model: str, kind: str) -> None:
+    original = InfinityPipeline.from_pretrained(model, device="cpu")
+    copied = COPIES[kind](original)
+    if kind == "copy":
+        with pytest.raises(ValueError, match="cannot be changed by a callback"):
+            original("a dog", callback_on_scale=lambda _: copied.unload_lora_weights())
+    else:
+        original("a dog", callback_on_scale=lambda _: copied.unload_lora_weights())
+
+
+def test_what_is_saved_is_the_model_that_draws(pipe: InfinityPipeline, model: str, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    loaded = InfinityPipeline.from_pretrained(pipe.save_pretrained(str(place)), device="cpu")
+    for inside in (place, place / "copy", tmp_path / "x" / ".." / "model"):
+        with pytest.raises(ValueError, match="lies in the model's own folder"):
+            loaded.save_pretrained(str(inside))
+    (place / "COMMITTED").write_text("another")
+    with pytest.raises(ValueError, match=r"does not hold the model .* any more"):
+        loaded.save_pretrained(str(tmp_path / "copy"))
+    shutil.rmtree(place)
+    with pytest.raises(ValueError, match=r"does not hold the model .* any more"):
+        loaded.save_pretrained(str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+    assert loaded("a dog").settings == pipe("a dog").settings
+    other = write_model(tmp_path / "other", tokenizer=TOKENIZER.replace(num_bits=3))
+    assert InfinityPipeline.from_pretrained(pipe.save_pretrained(other)).pipeline.digest == pipe.pipeline.digest

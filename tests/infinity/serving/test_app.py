@@ -153,6 +153,7 @@ def test_a_stream_shows_scales_and_ends_with_the_picture(
     for index in (0, 1):
         own = [event for event in events if event["index"] == index]
         assert [event["scale"] for event in own[:-1]] == scales
+        assert [event["partial_image_index"] for event in own[:-1]] == list(range(len(scales)))
         assert own[-1]["type"] == "image_generation.completed"
         assert base64.b64decode(own[-1]["b64_json"]) == whole[index]
         assert all(pixels(base64.b64decode(event["b64_json"])).shape == pixels(whole[0]).shape for event in own)
@@ -307,6 +308,7 @@ def test_keys_are_enforced_and_no_page_of_another_origin_is_served(config: Servi
     for headers, status in (
         ({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403), ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:8000"}, 200), ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "LocalHost:8000"}, 200), ({"Host": "LOCALHOST", "Origin": "http://localhost"}, 200),
     ):  # fmt: skip
         assert post(PictureServer(config, room), body, headers=headers).status_code == status
 

@@ -73,9 +73,8 @@ def test_its_pictures_are_those_of_python(client: Any, pipe: InfinityPipeline, f
 def test_its_stream_ends_with_the_pictures_of_python(client: Any, pipe: InfinityPipeline) -> None:
     events = list(client.images.generate(prompt="a", stream=True, partial_images=2, extra_body=SETTINGS))
     assert [event.type for event in events] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
-    assert [event.partial_image_index for event in events[:-1]] == sorted(
-        event.partial_image_index for event in events[:-1]
-    )
+    assert [event.partial_image_index for event in events[:-1]] == [0, 1]
+    assert {event.size for event in events} == {"24x24"}
     assert np.array_equal(pixels(events[-1].b64_json)[None], pipe("a", **BY_PYTHON).pixels())
 
 
@@ -122,8 +121,64 @@ def test_every_argument_that_it_documents_is_taken_or_refused_by_name(client: An
         assert found.value.param == field, found.value.message
 
 
+def plain(given: Any) -> dict[str, Any]:
+    """What came, without what the client makes of it."""
+    found: dict[str, Any] = given.to_dict(mode="json")
+    return found
+
+
+@pytest.mark.parametrize("more", [{}, {"response_format": "url"}])
+def test_every_field_that_it_declares_as_required_is_there(client: Any, more: dict[str, Any]) -> None:
+    image, clear = png_of(np.zeros((24, 24, 3), np.uint8)), np.zeros((24, 24, 4), np.uint8)
+    edit = {"image": ("i.png", image), "mask": ("m.png", png_of(clear))}
+    streams = (
+        client.images.generate(prompt="a red cube", stream=True, partial_images=1, extra_body=SETTINGS | more),
+        client.images.edit(prompt="a red cube", stream=True, partial_images=1, extra_body=SETTINGS | more, **edit),
+    )
+    for events in map(list, streams):
+        assert len(events) == 2
+        for event in events:
+            type(event).model_validate(plain(event))  # strict clients refuse an answer that lacks one
+    usage = events[-1].usage
+    assert (usage.input_tokens_details.text_tokens, usage.output_tokens) == (4, 1 + 4 + 9 + 36)
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens == 4 + 50 + 50
+    whole = client.images.generate(prompt="a", size="512x1024", extra_body=SETTINGS | more)
+    type(whole).model_validate(plain(whole))
+    height, width, _ = pixels(getattr(whole.data[0], more.get("response_format", "b64_json"))).shape
+    assert (whole.background, whole.output_format, whole.size) == ("opaque", "png", f"{width}x{height}")
+
+
+def test_every_argument_of_its_types_is_taken_or_refused_by_its_name(client: Any) -> None:
+    """Also those that were added since: an argument without effect in silence would be a promise."""
+    from openai.types import image_edit_params, image_generate_params
+
+    simple: dict[str, Any] = {"n": 1, "stream": False, "output_compression": 100, "partial_images": 0}
+    texts = {"size": "auto", "response_format": "b64_json", "output_format": "png", "style": "vivid"}
+    known = simple | texts | {"input_fidelity": "low", "markup": ("m.png", b"-")}
+    form = {"image": png_of(np.zeros((24, 24, 3), np.uint8)).getvalue(), "mask": None}
+    clear = png_of(np.zeros((24, 24, 4), np.uint8)).getvalue()
+    for call, path, params in (
+        (client.images.generate, "generations", image_generate_params.ImageGenerateParamsBase),
+        (client.images.edit, "edits", image_edit_params.ImageEditParamsBase),
+    ):
+        files = {"image": ("i.png", form["image"]), "mask": ("m.png", clear)} if path == "edits" else {}
+        refused = {}
+        for name in set(params.__annotations__) - {"prompt", "image", "mask"}:
+            try:
+                call(prompt="a", **files, **{name: known.get(name, "auto")})
+            except openai.BadRequestError as error:
+                refused[name] = error.param
+        assert refused == {name: name for name in refused}
+        assert not {"model", "user", "quality", "background", "size", "n", "output_format"} & set(refused)
+
+
 def test_its_list_of_models_names_the_model(client: Any, pipe: InfinityPipeline) -> None:
-    assert [each.id for each in client.models.list()] == [pipe.pipeline.digest]
+    (one,) = client.models.list()
+    assert one.id == pipe.pipeline.digest
+    assert client.models.retrieve(one.id) == type(one).model_validate(plain(one))
+    with pytest.raises(openai.NotFoundError) as found:
+        client.models.retrieve("gpt-image-1")
+    assert found.value.param == "model"
 
 
 @pytest.mark.parametrize(

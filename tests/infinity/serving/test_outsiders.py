@@ -372,7 +372,7 @@ def test_settings_in_a_picture_are_believed_as_little_as_its_pixels(
 
 def test_damaged_bytes_of_pictures_are_refused_or_read(pipe: InfinityPipeline, tmp_path: Path) -> None:
     """Random damage to the files of our own pictures and masks; nothing but a ValueError may come of it."""
-    from infinity.generation.drawing.redo import source_of
+    from infinity.generation.drawing.own_pictures import source_of
 
     (path,) = pipe("a").save(tmp_path)
     numbers = random.Random(0)

@@ -19,7 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from infinity.generation.drawing.redo import source_of
+from infinity.generation.drawing.own_pictures import source_of
 from infinity.generation.files.picture_files import drawing_in
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
@@ -160,6 +160,73 @@ def test_a_prompt_with_markup_is_text_and_errors_are_told(browser: Browser, addr
     wait(browser, "document.getElementById('message').textContent.includes('n: expected')", "the error is told")
     assert browser.run("return document.querySelectorAll('#gallery li').length") == 1
     assert browser.asked_hosts() <= {"127.0.0.1"}
+
+
+def click(browser: Browser, text: str) -> None:
+    """Click the first button of the gallery with these words, which belongs to the newest picture."""
+    browser._driver.find_element(By.XPATH, f"//*[@id='gallery']//*[text()='{text}']").click()
+
+
+def value(browser: Browser, script: str) -> Any:
+    return browser.run(f"return {script}")
+
+
+def test_another_seed_of_an_edit_edits_the_same_part_again(browser: Browser, address: str) -> None:
+    driver = browser._driver
+    driver.get(address)
+    driver.find_element(By.ID, "prompt").send_keys("a red circle")
+    driver.find_element(By.ID, "draw").click()
+    wait_for_pictures(browser, 1)
+    assert value(browser, "document.getElementById('state').textContent") == "1 picture drawn"
+    click(browser, "Edit")
+    wait(browser, "document.activeElement.id == 'canvas'", "the editor is open")
+    keys(browser, *[Keys.ARROW_RIGHT] * 6, " ")
+    driver.find_element(By.ID, "edit").click()
+    wait_for_pictures(browser, 2)
+    click(browser, "Again with another seed")
+    wait_for_pictures(browser, 3)
+    newest, edited, plain = (drawing_in(data, where="") for data in pictures(browser))
+    assert plain.edit is None
+    assert newest.edit == edited.edit is not None
+    assert newest == edited.replace(seed=edited.seed + 1)
+    # A second finger paints nothing.
+    browser.run(
+        "document.getElementById('clear').click(); const c = document.getElementById('canvas'), b = "
+        "c.getBoundingClientRect(); c.dispatchEvent(new PointerEvent('pointerdown', {isPrimary: false, buttons: 1, "
+        "pointerId: 7, clientX: b.left + 9, clientY: b.top + 9}))"
+    )
+    assert value(browser, "editing.mask.some(Boolean)") is False
+    assert not browser.errors()
+
+
+def test_what_is_missing_runs_or_cannot_be_reached_is_said(browser: Browser, address: str) -> None:
+    driver = browser._driver
+    driver.get(address)
+    driver.find_element(By.ID, "prompt").send_keys("a red circle")
+    for name in ("guidance", "temperature", "seed", "n"):
+        before = value(browser, f"document.getElementById('{name}').value")
+        browser.run(f"document.getElementById('{name}').value = ''")
+        driver.find_element(By.ID, "draw").click()
+        assert value(browser, "running") is None, f"an empty {name} was drawn with"
+        assert value(browser, f"document.getElementById('{name}').validity.valueMissing")
+        browser.run(f"document.getElementById('{name}').value = '{before}'")
+    browser.run("document.getElementById('guidance').value = '2.55'")
+    driver.find_element(By.ID, "draw").click()
+    wait_for_pictures(browser, 1)
+    message = "document.getElementById('message').textContent"
+    browser.run("window.real = window.fetch; window.fetch = () => new Promise(() => {})")
+    driver.find_element(By.ID, "draw").click()
+    assert value(browser, "document.getElementById('state').textContent") == "drawing"
+    click(browser, "Again with another seed")
+    assert value(browser, message) == "a drawing is running; wait for it, or stop it"
+    assert value(browser, "document.querySelectorAll('#gallery li').length") == 2
+    driver.get(address)  # as a person reloads, or comes back
+    driver.find_element(By.ID, "prompt").send_keys("a red circle")
+    browser.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
+    driver.find_element(By.ID, "draw").click()
+    wait(browser, f"{message} == 'the server cannot be reached'", "it is said that there is no server")
+    assert value(browser, "document.querySelectorAll('#gallery li').length") == 0
+    assert not value(browser, "document.getElementById('draw').disabled")
 
 
 def test_the_page_fits_a_phone(browser: Browser, address: str) -> None:

@@ -138,3 +138,23 @@ def test_other_paths_pass_untouched() -> None:
 def test_ray_finds_the_hook() -> None:
     (found,) = middleware()
     assert found.cls is ResendLost
+
+
+def test_an_event_that_differs_by_its_time_alone_is_not_sent_twice() -> None:
+    def event(created: int, picture: str) -> bytes:
+        return f'event: a\ndata: {{"b64_json": "{picture}", "created_at": {created}, "index": 0}}\n\n'.encode()
+
+    begun = [started(EVENTS), part(event(1, "AAAA"))]
+    again = [started(EVENTS), part(event(7, "AAAA")), part(event(8, "BBBB")), part(b"", more=False)]
+    sent = ask(Replicas(begun, again), b"{}")
+    assert [each["body"] for each in sent[1:]] == [event(1, "AAAA"), event(8, "BBBB"), b""]
+
+
+def test_a_server_that_stops_is_unavailable_and_not_without_such_a_path() -> None:
+    by_proxy = [started(b"text/plain", 404), part(b"Path '/v1/images/generations' not found.", more=False)]
+    start, body = ask(Replicas(by_proxy), b"{}")
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"5")
+    assert "the server stops" in json.loads(body["body"])["error"]["message"]
+    assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
+    ours = [started(JSON, 404), part(b"{}", more=False)]
+    assert ask(Replicas(ours), b"{}") == ours

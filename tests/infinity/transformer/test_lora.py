@@ -13,7 +13,7 @@ import torch
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged, trained_adapter
 from infinity.transformer import Transformer
 from infinity.transformer.lora import Adapter, AdapterError, AdapterStack, LowRank, low_rank_difference
-from infinity.transformer.lora_files import load_adapter, parse_adapter, save_adapter
+from infinity.transformer.lora_files import adapter_digest, load_adapter, parse_adapter, save_adapter
 from tests.fixtures.models.tiny_transformer import random_transformer
 
 PLACES = ("blocks.0.self_attention.query_key", "blocks.1.feed_forward.contract")
@@ -288,22 +288,61 @@ SPELLINGS = {
     "diffusers": ("transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight"),
     "kohya with dots": ("diffusion_model.{}.lora_down.weight", "diffusion_model.{}.lora_up.weight"),
     "bare": ("{}.lora_A.weight", "{}.lora_B.weight"),
+    "kohya": ("lora_unet_{_}.lora_down.weight", "lora_unet_{_}.lora_up.weight"),
+    "kohya, another prefix": ("lora_transformer_{_}.lora_A.weight", "lora_transformer_{_}.lora_B.weight"),
+    "LyCORIS": ("lycoris_{_}.lora_down.weight", "lycoris_{_}.lora_up.weight"),
 }
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
 @pytest.mark.parametrize("alpha", ["in the configuration", "in the file"])
 def test_every_spelling_of_the_keys_is_the_same_adapter(tmp_path: Path, name: str, alpha: str) -> None:
-    down, up = (key.format(PLACES[0]) for key in SPELLINGS[name])
+    down, up = (key.format(PLACES[0], _=PLACES[0].replace(".", "_")) for key in SPELLINGS[name])
     tensors = {down: A, up: B}
     if alpha == "in the file":
         tensors[down.partition(".lora_")[0] + ".alpha"] = ALPHA
-    found = load_adapter(str(odd_file(tmp_path / "x", tensors, {} if alpha == "in the configuration" else None))).layers
-    assert list(found) == [PLACES[0]]
-    layer = found[PLACES[0]]
+    read = load_adapter(str(odd_file(tmp_path / "x", tensors, {} if alpha == "in the configuration" else None)))
+    assert list(read.layers) == [PLACES[0]]
+    assert read.digest == adapter_digest({PLACES[0]: LowRank(A, B, 1.5)})
+    layer = read.layers[PLACES[0]]
     assert torch.equal(layer.down, A)
     assert torch.equal(layer.up, B)
     assert layer.scaling == 1.5
+
+
+def test_every_linear_map_of_a_deep_model_is_found_by_its_name_with_underscores(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = Transformer(random_transformer().config.replace(depth=12))
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    assert any(name.startswith("blocks.11.") for name in names)
+    tensors = {}
+    for name in names:
+        flat = f"lora_unet_{name.replace('.', '_')}"
+        tensors |= {f"{flat}.lora_down.weight": A, f"{flat}.lora_up.weight": B, f"{flat}.alpha": ALPHA}
+    assert sorted(load_adapter(str(odd_file(tmp_path / "x", tensors, None))).layers) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lora_te_text_model_encoder_layers_0_mlp_fc1", "lora_te1_a", "lora_unet_double_blocks_0_img_attn_proj",
+        "lora_unet_blocks_00_feed_forward_expand", "lora_unet_blocks_0_feed_forward", "lora_unet_blocks_x_head",
+        "lora_unet_blocks_0_blocks_0_feed_forward_expand", "lora_unet_", "lora_unet_start", "lycoris_conv_in",
+        "lora_unet_blocks_-1_feed_forward_expand", "lora_unet_blocks.0.feed_forward.expand",
+    ],
+)  # fmt: skip
+def test_names_with_underscores_of_other_layers_are_one_sentence(tmp_path: Path, name: str) -> None:
+    tensors = {f"{name}.lora_down.weight": A, f"{name}.lora_up.weight": B, f"{name}.alpha": ALPHA}
+    with pytest.raises(AdapterError, match=r"expected linear maps of this transformer, .* found .* of another model"):
+        load_adapter(str(odd_file(tmp_path / "x", tensors, None)))
+
+
+@pytest.mark.parametrize("key", ["hada_w1_a", "lokr_w1", "lora_mid.weight", "diff", "dora_scale", "oft_blocks"])
+def test_other_kinds_of_lycoris_are_one_sentence(tmp_path: Path, key: str) -> None:
+    flat = f"lycoris_{PLACES[0].replace('.', '_')}"
+    tensors = {f"{flat}.lora_down.weight": A, f"{flat}.lora_up.weight": B, f"{flat}.alpha": ALPHA, f"{flat}.{key}": A}
+    with pytest.raises(AdapterError, match=f"expected tensors lora_A, lora_B .* found .*{key}"):
+        load_adapter(str(odd_file(tmp_path / "x", tensors, None)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])

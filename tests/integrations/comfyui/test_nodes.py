@@ -126,6 +126,7 @@ def test_an_edit_has_the_pixels_of_python_from_bits_and_from_pixels(
         ({"image": torch.full((1, 8, 8, 3), float("nan"))}, "image: expected numbers from 0 to 1, found NaN"),
         ({"image": torch.zeros(1, 8, 8, 3), "mask": torch.ones(2, 8, 8)}, "mask: expected one mask"),
         ({"image": torch.zeros(1, 8, 8, 3), "mask": torch.zeros(1, 8, 8)}, "mask: covers less than"),
+        ({"image": torch.zeros(1, 8, 8, 3), "mask": torch.full((1, 8, 8), torch.nan)}, "mask: .* found NaN"),
     ],
 )
 def test_what_cannot_be_edited_is_named(

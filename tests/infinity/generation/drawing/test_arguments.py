@@ -23,7 +23,8 @@ from infinity.generation.drawing.arguments import (
     sampling_config,
     whole_number,
 )
-from infinity.generation.drawing.redo import source_of
+from infinity.generation.drawing.own_pictures import source_of
+from infinity.generation.drawing.search import search
 from infinity.generation.editing.masks import mask_of, pixel_mask
 from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.watermark import BitWatermark, WatermarkKey
@@ -75,7 +76,19 @@ def test_other_seeds_are_one_sentence(seed: Any) -> None:
         picture_seeds([CAT], seed)
 
 
-@pytest.mark.parametrize("generator", [3, [torch.Generator()], np.random.default_rng(0), "cpu"])
+def test_a_list_of_generators_gives_each_picture_its_seed(pipe: InfinityPipeline) -> None:
+    alone = [picture_seeds([CAT], None, torch.Generator().manual_seed(number))[0] for number in (4, 9)]
+    for kind in (list, tuple):
+        assert picture_seeds([CAT, CAT], None, kind(torch.Generator().manual_seed(n) for n in (4, 9))) == alone
+    drawn = pipe(CAT, num_images_per_prompt=2, generator=[torch.Generator().manual_seed(n) for n in (4, 9)])
+    assert drawn.seeds == tuple(alone)
+    assert np.array_equal(drawn.pixels()[1:], pipe(CAT, seed=alone[1]).pixels())
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [3, [], [torch.Generator()] * 2, [None], ({},), {0: torch.Generator()}, np.random.default_rng(0), "cpu"],
+)
 def test_another_generator_is_one_sentence(generator: Any) -> None:
     with pytest.raises(ValueError, match="generator: expected one torch"):
         picture_seeds([CAT], 0, generator)
@@ -87,6 +100,10 @@ def test_numbers_of_numpy_and_lists_become_plain_settings(pipe: InfinityPipeline
     assert sampling_config(np.array([1.0, 2.0]), 1, 1, None).guidance == (1.0, 2.0)
     (file,) = pipe(CAT, guidance_scale=np.float32(2), temperature=np.float64(0.5), seed=np.int64(3)).save(tmp_path)
     assert (read_drawing(file).guidance, read_drawing(file).seed) == (2.0, 3)
+
+
+def BRIGHT(pictures: Any, _: Any) -> Any:
+    return [float(picture.mean()) for picture in pictures]
 
 
 REFUSED: list[tuple[str, Callable[[InfinityPipeline], Any]]] = [
@@ -120,6 +137,22 @@ REFUSED: list[tuple[str, Callable[[InfinityPipeline], Any]]] = [
     ("adapters: expected pairs", lambda pipe: pipe.set_adapters("adapter")),  # type: ignore[arg-type]
     ("adapters: expected pairs", lambda pipe: pipe.set_adapters(["adapter"])),  # type: ignore[list-item]
     ("watermark: expected a BitWatermark", lambda pipe: setattr(pipe, "watermark", "a key of the tests")),
+    ("output_type: expected pil, np or pt, got 'latent'", lambda pipe: pipe(CAT, output_type="latent")),  # type: ignore[arg-type]
+    ("output_type: expected pil", lambda pipe: pipe.edit(PICTURE, MASK, CAT, output_type=["pil"])),  # type: ignore[arg-type]
+    ("progress: expected a function", lambda pipe: pipe(CAT, progress=3)),  # type: ignore[arg-type]
+    ("covered: expected a number", lambda pipe: pipe.edit(PICTURE, MASK, CAT, covered="x")),  # type: ignore[arg-type]
+    ("sampling: expected a SamplingConfig", lambda pipe: pipe.vary(PICTURE, CAT, keep_scales=1, sampling={"a": 1})),  # type: ignore[arg-type]
+    ("sampling: expected a SamplingConfig", lambda pipe: pipe.blend(CAT, CAT, later_scale=1, sampling=3)),  # type: ignore[arg-type]
+    ("sampling: expected a SamplingConfig", lambda pipe: pipe.outpaint(PICTURE, CAT, 2.0, sampling="x")),  # type: ignore[arg-type]
+    ("device: expected cpu", lambda pipe: InfinityPipeline.from_pretrained(pipe.model, device="")),
+    ("search: expected a SearchConfig and a function", lambda pipe: search(pipe, CAT, None)),  # type: ignore[arg-type]
+    ("search: expected a SearchConfig and a function", lambda pipe: search(pipe, CAT, BRIGHT, config=4)),  # type: ignore[arg-type]
+    ("seed: expected a whole", lambda pipe: search(pipe, CAT, BRIGHT, seed="x")),  # type: ignore[arg-type]
+    ("aspect_ratio: expected a number", lambda pipe: search(pipe, CAT, BRIGHT, aspect_ratio="x")),  # type: ignore[arg-type]
+    ("batch_size: expected at least 1", lambda pipe: search(pipe, CAT, BRIGHT, batch_size=0)),
+    ("one finite number per picture", lambda pipe: search(pipe, CAT, lambda pictures, _: None)),  # type: ignore[arg-type,return-value]
+    ("one finite number per picture", lambda pipe: search(pipe, CAT, lambda pictures, _: ["x"] * len(pictures))),  # type: ignore[arg-type]
+    ("one finite number per picture", lambda pipe: search(pipe, CAT, lambda pictures, _: np.ones((len(pictures), 2)))),
 ]
 
 
@@ -272,6 +305,42 @@ def _png_of(picture: Image.Image, exif: Image.Exif) -> io.BytesIO:
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
     return file
+
+
+def test_a_refused_call_draws_nothing(pipe: InfinityPipeline) -> None:
+    seen: list[object] = []
+    for wrong in ({"output_type": "latent"}, {"progress": 3}, {"output_type": None}):
+        with pytest.raises(ValueError, match="expected"):
+            pipe(CAT, callback_on_scale=seen.append, **wrong)  # type: ignore[arg-type]
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32",
+        "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2",
+    ],
+)  # fmt: skip
+def test_a_mask_of_any_kind_of_number_marks_the_same_pixels(kind: str) -> None:
+    marked = torch.tensor([[0, 1, 0, 1]])
+    expected = marked.bool().tolist()
+    if hasattr(np, kind):
+        assert pixel_mask(marked.numpy().astype(kind), (1, 4)).tolist() == expected
+    assert pixel_mask(marked.to(getattr(torch, kind)), (1, 4)).tolist() == expected
+    largest = np.full((1, 4), np.iinfo(kind).max, kind) if "int" in kind else np.ones((1, 4))
+    assert pixel_mask(largest, (1, 4)).all()
+
+
+def test_masks_of_other_layouts_are_masks_and_complex_ones_are_one_sentence() -> None:
+    assert pixel_mask(torch.eye(4).to_sparse(), (4, 4)).tolist() == torch.eye(4).bool().tolist()
+    assert pixel_mask(torch.eye(4).requires_grad_(), (4, 4)).tolist() == torch.eye(4).bool().tolist()
+    with pytest.raises(ValueError, match="mask: expected truth values or real numbers, found complex"):
+        pixel_mask(np.ones((4, 4), complex), (4, 4))
+    with pytest.raises(ValueError, match="mask: expected a PIL picture, an array or a tensor"):
+        pixel_mask(torch.ones(4, 4, device="meta"), (4, 4))
+    with pytest.raises(ValueError, match="found NaN"):
+        pixel_mask(torch.tensor([[float("nan")]]).to(torch.float8_e5m2), (1, 1))
 
 
 def test_masks_of_16_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_edit_of_an_own_picture_keeps_its_exact_bits(model: str, tmp_path: Pa
     (path,) = drawn.save(tmp_path)
     mask = np.zeros((6, 6), dtype=bool)
     mask[:3] = True
-    from infinity.generation.drawing.redo import source_of
+    from infinity.generation.drawing.own_pictures import source_of
 
     found = source_of(pipe, path.read_bytes(), where="x")
     assert torch.equal(found.labels.bits_BLC, drawn.bits.bits_BLC)

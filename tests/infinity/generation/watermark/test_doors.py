@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from benchmarks.drawn.comfyui_host import load_custom_node, run_node
 from infinity import InfinityPipeline
 from infinity.cli import app
-from infinity.generation.drawing.redo import OtherModelError, redo, source_of
+from infinity.generation.drawing.own_pictures import source_of
+from infinity.generation.drawing.redo import OtherModelError, redo
 from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.serving.batcher import QueuedPicture
