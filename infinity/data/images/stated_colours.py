@@ -74,7 +74,7 @@ class StatedColours:
 
 
 def reads_alike(data: bytes) -> bool:
-    """Return whether a file is a JPEG, PNG or WebP without anything that colours, transparency or EXIF follow from.
+    r"""Return whether a file is a JPEG, PNG or WebP without anything that colours, transparency or EXIF follow from.
 
     How these are read was never changed.
 

@@ -55,7 +55,7 @@ def test_kernel_distance_takes_one_over_the_width_where_no_gamma_is_set() -> Non
     config = KidConfig(subsets=2, subset_size=10)
     a, b = rows(30), rows(30, 1)
     assert kernel_distance(a, b, config) == kernel_distance(a, b, dataclasses.replace(config, gamma=1 / 8))
-    with pytest.raises(ValueError, match="at least 2 rows"):
+    with pytest.raises(ValueError, match="subset_size: expected at least 2"):
         KidConfig(subset_size=1)
     assert KidConfig(subset_size=2).subset_size == 2
     with pytest.raises(ValueError, match="subsets"):
