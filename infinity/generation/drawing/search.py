@@ -109,7 +109,7 @@ def search(
     """
     config, sampling = config or SearchConfig(), sampling or SamplingConfig()
     if not isinstance(config, SearchConfig) or not callable(scorer):
-        found = f"{type(config).__name__} and {type(scorer).__name__}"
+        found = f"{type(config).__name__} and {type(scorer).__name__}"  # type: ignore[unreachable]
         raise ValueError(f"search: expected a SearchConfig and a function as scorer, got {found}")
     aspect_ratio, batch_size = real_number("aspect_ratio", aspect_ratio), whole_number("batch_size", batch_size)
     seed = whole_number("seed", seed, -MAX_WHOLE_NUMBER)
