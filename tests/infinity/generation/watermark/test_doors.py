@@ -66,7 +66,7 @@ def test_every_door_draws_the_same_marked_picture(
     config = ServingConfig(model=model, device="cpu", watermark_key=key_file, watermark_strength=STRENGTH)
     request = picture_request({"prompt": PROMPT, "seed": 3}, config, edits=False)
     waiting = QueuedPicture(None, OnePicture(PROMPT, 3, request), result=cast(Any, None))
-    assert DrawingRoom(config).compute([waiting]) == [alone]
+    assert [each.png for each in DrawingRoom(config).compute([waiting])] == [alone]
     nodes = load_custom_node(NODES)
     inputs = {"model": model, "device": "cpu", "watermark_key_file": key_file, "watermark_strength": STRENGTH}
     (loaded,) = run_node(nodes["InfinityLoadModel"], inputs)
