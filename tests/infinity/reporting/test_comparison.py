@@ -159,9 +159,9 @@ def test_the_worst_and_the_best_are_chosen_in_order_and_none_twice(losses: list[
         assert found[-1].loss == min(losses)
 
 
-def test_a_number_has_four_digits_and_none_is_said() -> None:
+def test_a_number_has_four_digits_or_is_written_out_and_none_is_said() -> None:
     assert number(0.123456) == "0.1235"
-    assert number(12345.6) == "1.235e+04"
+    assert number(12345.6) == "12,346"
     assert number(None) == "not measured"
 
 
