@@ -18,9 +18,10 @@ from typing import Any
 from tests.fuzz.doors import DOORS, FORESEEN
 from tests.fuzz.files import FILES
 from tests.fuzz.networks import NETWORKS
+from tests.fuzz.recent import RECENT
 from tests.fuzz.world import World
 
-EVERY_DOOR = {**DOORS, **FILES, **NETWORKS}
+EVERY_DOOR = {**DOORS, **FILES, **NETWORKS, **RECENT}
 
 LIMIT_S = 10.0
 """Of processor time; and of a clock, unless a machine may be too busy for that."""
