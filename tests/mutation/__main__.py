@@ -39,7 +39,7 @@ MODULES = {
         "fingerprint", "fitting", "hamming", "histograms", "joining", "label_files", "layout", "minhash",
         "near_duplicates", "shards", "shuffle", "stated_colours", "stream", "table_rows", "takedown",
     ),
-    "jobs": ("elastic", "seconds", "stopping"),
+    "jobs": ("seconds",),
 }  # fmt: skip
 """Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 
