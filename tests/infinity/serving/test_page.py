@@ -160,6 +160,7 @@ def test_a_prompt_with_markup_is_text_and_errors_are_told(browser: Browser, addr
     wait(browser, "document.getElementById('message').textContent.includes('n: expected')", "the error is told")
     assert browser.run("return document.querySelectorAll('#gallery li').length") == 1
     assert browser.asked_hosts() <= {"127.0.0.1"}
+    assert all("400 (Bad Request)" in error for error in browser.errors())  # the refused n, and nothing else
 
 
 def click(browser: Browser, text: str) -> None:
