@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
 from infinity.data.images.optional_formats import NAMES, can_read
+from infinity.data.images.resizing import Box
 from infinity.data.images.stated_colours import HDR
 
 UnreadableReason = Literal[
@@ -110,10 +111,6 @@ class UnreadableError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.reason.replace('_', ' ')}: {self.detail}"
-
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,9 @@ from typing import Literal
 from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
+
 Filter = Literal["bilinear", "bicubic"]
 """A triangle over twice the area that a pixel covers, or the cubic of Catmull and Rom over four times that area."""
 
@@ -23,7 +26,7 @@ def shrink(
     how: Filter,
     *,
     averaged: bool = False,
-    box: tuple[float, float, float, float] | None = None,
+    box: Box | None = None,
 ) -> Image.Image:
     """Return a smaller copy of a picture, or of a part of it.
 
