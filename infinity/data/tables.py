@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 _MOST_BYTES = 2**31 - 1
 """Most bytes of all values of a column of texts or bytes, unless it is a large one: offsets have 32 bits."""
@@ -66,6 +69,19 @@ def _buffers(values: list[Any], kind: pa.DataType) -> list[pa.Buffer]:
 
 def _bits(values: np.ndarray) -> np.ndarray:
     return np.packbits(values, bitorder="little")
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """Return a compressed Parquet file of a table, the same bytes for the same rows."""
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", write_statistics=False, row_group_size=row_group_size)
+    return file.getvalue()
+
+
+def shifted(table: pa.Table, shift: int) -> pa.Table:
+    """Return a table with a number added to each value of its column ``row``."""
+    rows = pc.add(table["row"], pa.scalar(shift, pa.int64()))
+    return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
 
 
 class TableStack:

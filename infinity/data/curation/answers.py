@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.data.sources.samples import CaptionChoice
+from infinity.data.tables import parquet_bytes
 
 CAPTION = "caption"
 """Name of a captioner's answers; all others are names of scores."""
@@ -82,11 +83,9 @@ def absent(folder: str, facts: Sequence[str]) -> list[bool]:
 def keep(uri: str, rows: pa.ChunkedArray, name: str, answers: Sequence[float | str]) -> None:
     """Write the answers of the readable rows of a slice; what another job wrote meanwhile stays."""
     kind = pa.string() if name == CAPTION else pa.float32()
-    buffer = io.BytesIO()
     table = pa.table({"row": rows.combine_chunks(), name: pa.array(answers, kind)})
-    pq.write_table(table, buffer, compression="zstd", write_statistics=False)
     try:
-        storage.write_bytes(uri, buffer.getvalue(), if_absent=True)
+        storage.write_bytes(uri, parquet_bytes(table), if_absent=True)
     except storage.FileAlreadyThereError:
         return  # another job judged the same slice meanwhile, and said the same
 

@@ -104,41 +104,22 @@ def shown_rows(dropped: pa.Table) -> list[int]:
     return shown
 
 
-def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int, bytes]) -> bytes:
-    """Return a Parquet file of all dropped rows.
-
-    Args:
-        dropped: ``row``, ``name``, ``reason`` and ``detail``.
-        thumbnails: ``row`` and ``thumbnail`` of ``shown_rows``, as far as they can be read.
-        pictures: Files of some of these, by row, larger than a thumbnail.
-    """
-    buffer = io.BytesIO()
-    dropped = _with_pictures(dropped, thumbnails, pictures)
-    pq.write_table(dropped, buffer, compression="zstd", write_statistics=False)
-    return buffer.getvalue()
-
-
-def _with_pictures(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int, bytes]) -> pa.Table:
-    small = dict(zip(thumbnails["row"].to_pylist(), thumbnails["thumbnail"].to_pylist(), strict=True))
-    for name, values in (("thumbnail", small), ("picture", pictures)):
-        column = pa.array([values.get(row) for row in dropped["row"].to_pylist()], pa.binary())
-        dropped = dropped.append_column(name, column)
-    return dropped
-
-
 def write_dropped(
     file: BinaryIO, tables: Iterable[pa.Table], thumbnails: pa.Table, pictures: Mapping[int, bytes]
 ) -> None:
-    """Write the file of ``dropped_file`` from tables of which one is in memory at a time.
+    """Write a Parquet file of all dropped rows, from tables of which one is in memory at a time.
 
     Args:
-        tables: All dropped rows: at least one table with their columns.
-        thumbnails: ``row`` and ``thumbnail`` of rows that are shown.
-        pictures: Files of some of these, by row.
+        tables: ``row``, ``name``, ``reason`` and ``detail`` of all dropped rows; at least one table.
+        thumbnails: ``row`` and ``thumbnail`` of rows that are shown, as far as they can be read.
+        pictures: Files of some of these, by row, larger than a thumbnail.
     """
+    small = dict(zip(thumbnails["row"].to_pylist(), thumbnails["thumbnail"].to_pylist(), strict=True))
     writer: pq.ParquetWriter | None = None
-    for table in tables:
-        rows = _with_pictures(table, thumbnails, pictures)
+    for rows in tables:
+        numbers = rows["row"].to_pylist()
+        for name, values in (("thumbnail", small), ("picture", pictures)):
+            rows = rows.append_column(name, pa.array([values.get(row) for row in numbers], pa.binary()))
         writer = writer or pq.ParquetWriter(file, rows.schema, compression="zstd", write_statistics=False)
         writer.write_table(rows)
     if writer is not None:

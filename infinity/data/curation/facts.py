@@ -30,7 +30,7 @@ from infinity.data.sources.checking import fetch, printable
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.quarantine import Quarantine
 from infinity.data.sources.samples import Record
-from infinity.data.tables import table_of
+from infinity.data.tables import parquet_bytes, table_of
 
 MEASURE_VERSION = 4
 """Changes whenever a fact of the same pixels would get another value; facts of other versions are measured again."""
@@ -144,10 +144,8 @@ def measure_record(record: Record, data: bytes, picture: Decoded) -> Row:
 
 def to_bytes(facts: pa.Table) -> bytes:
     """Return a Parquet file of facts, the same bytes for the same rows."""
-    buffer = io.BytesIO()
-    schema = facts.schema.with_metadata({**(facts.schema.metadata or {}), b"infinity.version": b"%d" % MEASURE_VERSION})
-    pq.write_table(facts.replace_schema_metadata(schema.metadata), buffer, compression="zstd", write_statistics=False)
-    return buffer.getvalue()
+    notes = {**(facts.schema.metadata or {}), b"infinity.version": b"%d" % MEASURE_VERSION}
+    return parquet_bytes(facts.replace_schema_metadata(notes))
 
 
 def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -25,7 +25,7 @@ from infinity.data.memory import capped_memory
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import SourceError
-from infinity.data.tables import table_of
+from infinity.data.tables import parquet_bytes, table_of
 from infinity.ranges import Range
 
 REDUCED_EXTENSION = "jpg"
@@ -177,9 +177,7 @@ class ReducedWriter:
         """
         self._stack.close()
         table = table_of(self._rows, REDUCED)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", write_statistics=False)
-        storage.write_bytes(self._uri, buffer.getvalue())
+        storage.write_bytes(self._uri, parquet_bytes(table))
         return table
 
 

@@ -23,7 +23,7 @@ from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.fence import FencedSlice
 from infinity.data.sources.samples import Record, SourceError
-from infinity.data.tables import table_of
+from infinity.data.tables import parquet_bytes, table_of
 
 MAX_KEPT_BYTES = 4 * 2**20
 """Most bytes that are kept of one row; a larger picture keeps its beginning only."""
@@ -112,9 +112,7 @@ def writable(text: str) -> str:
 
 def to_bytes(table: pa.Table) -> bytes:
     """Return a Parquet file of quarantined rows, the same bytes for the same rows."""
-    buffer = io.BytesIO()
-    pq.write_table(table.cast(QUARANTINE), buffer, compression="zstd", row_group_size=64, write_statistics=False)
-    return buffer.getvalue()
+    return parquet_bytes(table.cast(QUARANTINE), row_group_size=64)
 
 
 def load(uri: str) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import cast
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
+from infinity.data.curation.dropped import DROPPED_FILE, shown_rows, write_dropped
 from infinity.data.curation.facts import MEASURE_VERSION, READING_VERSION
 from infinity.data.curation.languages import check_languages
 from infinity.data.curation.takedown import TakedownList
@@ -217,7 +217,8 @@ def _save_dropped(rows: SourceTable, dropped: pa.Table, spec: BuildDatasetSpec, 
     """Write the dropped rows beside the manifest, with examples to look at."""
     pictures = dropped_pictures(rows, dropped, spec.filters.max_pixels)
     thumbnails = rows.thumbnails_of(shown_rows(dropped))
-    storage.write_bytes(storage.join(folder, DROPPED_FILE), dropped_file(dropped, thumbnails, pictures))
+    with storage.create(storage.join(folder, DROPPED_FILE)) as file:
+        write_dropped(file, [dropped], thumbnails, pictures)
 
 
 def _planned(

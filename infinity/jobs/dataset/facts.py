@@ -26,7 +26,7 @@ from infinity.data.dataset.shards import ShiftedSlice
 from infinity.data.dedup.near_duplicates import thumbnails_in
 from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
 from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
-from infinity.data.tables import TableStack
+from infinity.data.tables import TableStack, shifted
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER, ScorersConfig, ask
 from infinity.jobs.progress import Progress, ProgressSink, section
@@ -145,7 +145,7 @@ class SourceTable:
     def _with_thumbnails(self, index: int) -> pa.Table:
         uri = self.files[index]
         table = facts_files.from_bytes(storage.read_bytes(uri), uri, ["row", "thumbnail"])
-        return _shifted(table.filter(pc.is_valid(table["thumbnail"])), self.shifts[index])
+        return shifted(table.filter(pc.is_valid(table["thumbnail"])), self.shifts[index])
 
     def _stretches(self, indices: Sequence[int]) -> Iterator[Stretch]:
         for index in indices:
@@ -348,7 +348,7 @@ def _joined(
         behind = shift
         for piece in each.source.slices:
             measured, stored = next(found)
-            table = _shifted(measured, shift)
+            table = shifted(measured, shift)
             facts.add(table)
             reduced.add(placed(stored, calls[len(slices)].reduced, shift))
             slices.append(ShiftedSlice(piece, shift) if shift else piece)
@@ -364,12 +364,7 @@ def _joined(
     )
 
 
-def _shifted(table: pa.Table, shift: int) -> pa.Table:
-    rows = pc.add(table["row"], pa.scalar(shift, pa.int64()))
-    return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
-
-
 def placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
     """Return the places of a slice's reduced pictures with the URI of their file, by row of all sources."""
     files = pa.array([pictures_uri(uri)] * reduced.num_rows, pa.string())
-    return _shifted(reduced, shift).append_column("uri", files)
+    return shifted(reduced, shift).append_column("uri", files)

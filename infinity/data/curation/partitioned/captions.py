@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket,
 from infinity.data.curation.partitioned.components import labels_stage
 from infinity.data.curation.partitioned.pairs import both_ways
 from infinity.data.curation.partitioned.row_rules import CAPTIONS, PREFERENCE_COLUMNS
-from infinity.data.curation.partitioned.workspace import ROWS, Work, Workspace
+from infinity.data.curation.partitioned.workspace import ROWS, Work, Workspace, writes
 from infinity.data.dedup.checksums import as_rows
 from infinity.data.dedup.duplicates import caption_duplicates, preference
 from infinity.data.dedup.minhash import are_alike, band_keys, shingles
@@ -33,16 +32,13 @@ PREFIX = "caption-"
 """Prefix of the stages that find components of captions."""
 
 
-def send_words(work: Workspace, number: int, before: Sequence[str]) -> dict[str, Any]:
+@writes(WORDS_IN)
+def send_words(work: Workspace, number: int, before: Sequence[str]) -> Work:
     """Task of a chunk: send what is left to where captions of the same word pairs meet."""
-
-    def run() -> Work:
-        rows = work.remaining(number, before).select(PREFERENCE_COLUMNS)
-        sums = [_checksum(caption) for caption in rows["caption"].to_pylist()]
-        rows = rows.append_column("words", pa.array(sums, pa.binary(16)))
-        return rows, by_checksum(rows["words"], work.num_partitions), {"rows": rows.num_rows}
-
-    return work.done(WORDS_IN, number, run)
+    rows = work.remaining(number, before).select(PREFERENCE_COLUMNS)
+    sums = [_checksum(caption) for caption in rows["caption"].to_pylist()]
+    rows = rows.append_column("words", pa.array(sums, pa.binary(16)))
+    return rows, by_checksum(rows["words"], work.num_partitions), {"rows": rows.num_rows}
 
 
 def _checksum(caption: str) -> bytes:
@@ -50,24 +46,21 @@ def _checksum(caption: str) -> bytes:
     return hashlib.blake2b("\0".join(lines).encode(), digest_size=16).digest()
 
 
-def choose_words(work: Workspace, number: int) -> dict[str, Any]:
+@writes(WORDS)
+def choose_words(work: Workspace, number: int) -> Work:
     """Task of a partition: keep the preferred one of captions of the same word pairs, and send it to its bands."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(WORDS_IN), number).combine_chunks()
-        rows = rows.take(pa.array(preference(rows)))
-        sums = as_rows(rows["words"]) if rows.num_rows else np.empty((0, 16), np.uint8)
-        _, first, group = np.unique(sums, axis=0, return_index=True, return_inverse=True)
-        better = first[group.ravel()] if rows.num_rows else np.empty(0, np.int64)
-        repeats = np.flatnonzero(better != np.arange(rows.num_rows))
-        _send_bands(work, number, rows.take(pa.array(np.sort(first))))
-        twins = pa.table(
-            {"row": rows["row"].take(pa.array(repeats)), "better": rows["row"].take(pa.array(better[repeats])),
-             "name": rows["name"].take(pa.array(better[repeats]))}
-        )  # fmt: skip
-        return twins, twins["better"].to_numpy() % work.num_partitions, {"rows": rows.num_rows}
-
-    return work.done(WORDS, number, run)
+    rows = read_bucket(work.of_chunks(WORDS_IN), number).combine_chunks()
+    rows = rows.take(pa.array(preference(rows)))
+    sums = as_rows(rows["words"]) if rows.num_rows else np.empty((0, 16), np.uint8)
+    _, first, group = np.unique(sums, axis=0, return_index=True, return_inverse=True)
+    better = first[group.ravel()] if rows.num_rows else np.empty(0, np.int64)
+    repeats = np.flatnonzero(better != np.arange(rows.num_rows))
+    _send_bands(work, number, rows.take(pa.array(np.sort(first))))
+    twins = pa.table(
+        {"row": rows["row"].take(pa.array(repeats)), "better": rows["row"].take(pa.array(better[repeats])),
+         "name": rows["name"].take(pa.array(better[repeats]))}
+    )  # fmt: skip
+    return twins, twins["better"].to_numpy() % work.num_partitions, {"rows": rows.num_rows}
 
 
 def _send_bands(work: Workspace, number: int, rows: pa.Table) -> None:
@@ -86,70 +79,58 @@ def _send_bands(work: Workspace, number: int, rows: pa.Table) -> None:
     write_buckets(work.uri(BANDS_IN, number), found, (bands % np.uint64(work.num_partitions)).astype(np.int64))
 
 
-def compare_captions(work: Workspace, number: int) -> dict[str, Any]:
+@writes(PAIRS)
+def compare_captions(work: Workspace, number: int) -> Work:
     """Task of a partition: compare the captions of each band, and tell which are alike."""
-
-    def run() -> Work:
-        assert work.filters.caption_duplicates is not None
-        similarity = work.filters.caption_duplicates.similarity
-        rows = read_bucket(work.of_partitions(BANDS_IN), number).sort_by("band").combine_chunks()
-        numbers, bands = rows["row"].to_numpy(), rows["band"].to_numpy()
-        _, starts = np.unique(bands, return_index=True)
-        edges = set[tuple[int, int]]()
-        for start, end in pairwise([*starts.tolist(), len(bands)]):
-            if end - start > 1:
-                sets = [shingles(text) for text in rows["caption"].slice(start, end - start).to_pylist()]
-                edges |= {
-                    (int(numbers[start + a]), int(numbers[start + b]))
-                    for a, b in combinations(range(end - start), 2)
-                    if are_alike(sets[a], sets[b], similarity)
-                }
-        found = np.array(sorted(edges), np.int64).reshape(-1, 2)
-        return *both_ways(found, work.num_partitions), {"edges": len(found)}
-
-    return work.done(PAIRS, number, run)
+    assert work.filters.caption_duplicates is not None
+    similarity = work.filters.caption_duplicates.similarity
+    rows = read_bucket(work.of_partitions(BANDS_IN), number).sort_by("band").combine_chunks()
+    numbers, bands = rows["row"].to_numpy(), rows["band"].to_numpy()
+    _, starts = np.unique(bands, return_index=True)
+    edges = set[tuple[int, int]]()
+    for start, end in pairwise([*starts.tolist(), len(bands)]):
+        if end - start > 1:
+            sets = [shingles(text) for text in rows["caption"].slice(start, end - start).to_pylist()]
+            edges |= {
+                (int(numbers[start + a]), int(numbers[start + b]))
+                for a, b in combinations(range(end - start), 2)
+                if are_alike(sets[a], sets[b], similarity)
+            }
+    found = np.array(sorted(edges), np.int64).reshape(-1, 2)
+    return *both_ways(found, work.num_partitions), {"edges": len(found)}
 
 
-def send_members(work: Workspace, number: int) -> dict[str, Any]:
+@writes(MEMBERS)
+def send_members(work: Workspace, number: int) -> Work:
     """Task of a chunk: send rows whose captions hang together with others to where these are decided."""
-
-    def run() -> Work:
-        labels = read_bucket(work.of_partitions(labels_stage(PREFIX)), number)
-        rows = read_bucket([work.uri(ROWS, number)], columns=PREFERENCE_COLUMNS)
-        rows = rows.take(pc.index_in(labels["index"], value_set=rows["row"].combine_chunks()))
-        rows = rows.append_column("label", labels["label"])
-        return rows, labels["label"].to_numpy() % work.num_partitions, {"rows": rows.num_rows}
-
-    return work.done(MEMBERS, number, run)
+    labels = read_bucket(work.of_partitions(labels_stage(PREFIX)), number)
+    rows = read_bucket([work.uri(ROWS, number)], columns=PREFERENCE_COLUMNS)
+    rows = rows.take(pc.index_in(labels["index"], value_set=rows["row"].combine_chunks()))
+    rows = rows.append_column("label", labels["label"])
+    return rows, labels["label"].to_numpy() % work.num_partitions, {"rows": rows.num_rows}
 
 
-def decide_captions(work: Workspace, number: int) -> dict[str, Any]:
+@writes(LOSERS)
+def decide_captions(work: Workspace, number: int) -> Work:
     """Task of a partition: decide which captions nearly repeat one of a preferred row that stays."""
-
-    def run() -> Work:
-        assert work.filters.caption_duplicates is not None
-        rows = read_bucket(work.of_chunks(MEMBERS), number).combine_chunks()
-        matches = caption_duplicates(rows, work.filters.caption_duplicates, rows["label"].to_pylist())
-        losers = pa.table(
-            {"row": rows["row"].take(pa.array([match.index for match in matches], pa.int64())),
-             "detail": pa.array([match.detail for match in matches], pa.string())}
-        )  # fmt: skip
-        return losers, losers["row"].to_numpy() % work.num_partitions, {"dropped": losers.num_rows}
-
-    return work.done(LOSERS, number, run)
+    assert work.filters.caption_duplicates is not None
+    rows = read_bucket(work.of_chunks(MEMBERS), number).combine_chunks()
+    matches = caption_duplicates(rows, work.filters.caption_duplicates, rows["label"].to_pylist())
+    losers = pa.table(
+        {"row": rows["row"].take(pa.array([match.index for match in matches], pa.int64())),
+         "detail": pa.array([match.detail for match in matches], pa.string())}
+    )  # fmt: skip
+    return losers, losers["row"].to_numpy() % work.num_partitions, {"dropped": losers.num_rows}
 
 
-def drop_captions_anywhere(work: Workspace, number: int) -> dict[str, Any]:
+@writes(CAPTIONS)
+def drop_captions_anywhere(work: Workspace, number: int) -> Work:
     """Task of a partition: give each dropped row its words; captions of the same words share one fate."""
-
-    def run() -> Work:
-        losers = read_bucket(work.of_partitions(LOSERS), number)
-        twins = read_bucket(work.of_partitions(WORDS), number)
-        told = dict(zip(losers["row"].to_pylist(), losers["detail"].to_pylist(), strict=True))
-        better = zip(twins["better"].to_pylist(), twins["name"].to_pylist(), strict=True)
-        details = [*told.values(), *(told.get(row, f"caption of {name}") for row, name in better)]
-        rows = pa.chunked_array([*losers["row"].chunks, *twins["row"].chunks], pa.int64())
-        dropped = pa.table({"row": rows, "detail": pa.array(details, pa.string())})
-        return dropped, work.chunks_of(dropped["row"]), {"dropped": dropped.num_rows}
-
-    return work.done(CAPTIONS, number, run)
+    losers = read_bucket(work.of_partitions(LOSERS), number)
+    twins = read_bucket(work.of_partitions(WORDS), number)
+    told = dict(zip(losers["row"].to_pylist(), losers["detail"].to_pylist(), strict=True))
+    better = zip(twins["better"].to_pylist(), twins["name"].to_pylist(), strict=True)
+    details = [*told.values(), *(told.get(row, f"caption of {name}") for row, name in better)]
+    rows = pa.chunked_array([*losers["row"].chunks, *twins["row"].chunks], pa.int64())
+    dropped = pa.table({"row": rows, "detail": pa.array(details, pa.string())})
+    return dropped, work.chunks_of(dropped["row"]), {"dropped": dropped.num_rows}

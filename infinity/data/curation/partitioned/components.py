@@ -8,7 +8,6 @@ At the end each knows the smallest picture of its component, and nobody else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +15,13 @@ from jaxtyping import Int
 
 from infinity.data.curation.partitioned.buckets import read_bucket
 from infinity.data.curation.partitioned.pairs import Edges, both_ways
-from infinity.data.curation.partitioned.workspace import Work, Workspace
+from infinity.data.curation.partitioned.workspace import Told, Work, Workspace
 
 LABELS = "labels"
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def large_star(work: Workspace, number: int, turn: int, files: Sequence[str], prefix: str = "") -> dict[str, Any]:
+def large_star(work: Workspace, number: int, turn: int, files: Sequence[str], prefix: str = "") -> Told:
     """Task of a partition: connect the larger neighbours of each picture with the smallest; tell a sum of all edges.
 
     Args:
@@ -44,7 +43,7 @@ def large_star(work: Workspace, number: int, turn: int, files: Sequence[str], pr
     return work.done(stage, number, run)
 
 
-def small_star(work: Workspace, number: int, turn: int, prefix: str = "") -> dict[str, Any]:
+def small_star(work: Workspace, number: int, turn: int, prefix: str = "") -> Told:
     """Task of a partition: connect each picture and its smaller neighbours with the smallest of these."""
     stage = small_stage(turn, prefix)
 
@@ -55,9 +54,7 @@ def small_star(work: Workspace, number: int, turn: int, prefix: str = "") -> dic
     return work.done(stage, number, run)
 
 
-def write_labels(
-    work: Workspace, number: int, files: Sequence[str], starts: Sequence[int], prefix: str = ""
-) -> dict[str, Any]:
+def write_labels(work: Workspace, number: int, files: Sequence[str], starts: Sequence[int], prefix: str = "") -> Told:
     """Task of a partition: send the component of each picture to the range of the order that holds the picture.
 
     Args:

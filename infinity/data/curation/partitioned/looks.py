@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets
 from infinity.data.curation.partitioned.row_rules import PREFERENCE_COLUMNS
-from infinity.data.curation.partitioned.workspace import Chunk, Work, Workspace
+from infinity.data.curation.partitioned.workspace import Chunk, Work, Workspace, writes
 from infinity.data.dedup.checksums import as_rows, as_values, equal_codes
 from infinity.data.dedup.duplicates import look_key, preference
 from infinity.data.dedup.near_duplicates import Fingerprints
@@ -29,49 +29,43 @@ _SAMPLES = 64
 _COMPARED = ("row", "phash", "width_px", "height_px", "coarse")
 
 
-def send_looks(work: Workspace, number: int, chunk: Chunk, before: Sequence[str]) -> dict[str, Any]:
+@writes(LOOKS_IN)
+def send_looks(work: Workspace, number: int, chunk: Chunk, before: Sequence[str]) -> Work:
     """Task of a chunk: look at the thumbnails of what is left, and send pictures that look the same to one place."""
-
-    def run() -> Work:
-        assert work.filters.near_duplicates is not None
-        rows = work.remaining(number, before)
-        pictures = chunk.thumbnails(rows["row"])
-        structured, framed = told_by(rows, pictures.__getitem__, work.filters.near_duplicates.difference)
-        places = np.flatnonzero(structured)
-        rows, pictures = rows.take(pa.array(places)), pictures[places]
-        coarse = Fingerprints.of(rows, pictures.__getitem__).coarse
-        columns = zip(*(rows[name].to_pylist() for name in ("phash", "width_px", "height_px")), pictures, strict=True)
-        looks = rows.select([*PREFERENCE_COLUMNS, "phash"]).drop_columns(["pixels"])
-        looks = looks.append_column("framed", pa.array(framed[places]))
-        looks = looks.append_column("coarse", _bytes(coarse))
-        looks = looks.append_column("look", pa.array([look_key(*each) for each in columns], pa.binary(16)))
-        return looks, by_checksum(looks["look"], work.num_partitions), {"rows": rows.num_rows}
-
-    return work.done(LOOKS_IN, number, run)
+    assert work.filters.near_duplicates is not None
+    rows = work.remaining(number, before)
+    pictures = chunk.thumbnails(rows["row"])
+    structured, framed = told_by(rows, pictures.__getitem__, work.filters.near_duplicates.difference)
+    places = np.flatnonzero(structured)
+    rows, pictures = rows.take(pa.array(places)), pictures[places]
+    coarse = Fingerprints.of(rows, pictures.__getitem__).coarse
+    columns = zip(*(rows[name].to_pylist() for name in ("phash", "width_px", "height_px")), pictures, strict=True)
+    looks = rows.select([*PREFERENCE_COLUMNS, "phash"]).drop_columns(["pixels"])
+    looks = looks.append_column("framed", pa.array(framed[places]))
+    looks = looks.append_column("coarse", _bytes(coarse))
+    looks = looks.append_column("look", pa.array([look_key(*each) for each in columns], pa.binary(16)))
+    return looks, by_checksum(looks["look"], work.num_partitions), {"rows": rows.num_rows}
 
 
-def choose_firsts(work: Workspace, number: int) -> dict[str, Any]:
+@writes(FIRSTS)
+def choose_firsts(work: Workspace, number: int) -> Work:
     """Task of a partition: of pictures that look the same the preferred one goes on, the others remember it."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(LOOKS_IN), number)
-        order = preference(rows, rows["framed"].to_numpy(zero_copy_only=False))
-        codes = equal_codes(as_rows(rows["look"]))
-        _, first, group = np.unique(codes[order], return_index=True, return_inverse=True)
-        better = order[first[group]]
-        repeats = np.flatnonzero(better != order)
-        twins, known = rows.take(pa.array(order[repeats])), rows.take(pa.array(better[repeats]))
-        told = pa.table({"row": twins["row"], "better": known["row"], "name": known["name"]})
-        write_buckets(work.uri(TWINS, number), told, known["row"].to_numpy() % work.num_partitions)
-        firsts = rows.take(pa.array(np.sort(order[first])))
-        ranks = _ranks(firsts)
-        values = np.sort(as_values(ranks))
-        chosen = values[np.linspace(0, len(values) - 1, _SAMPLES).round().astype(int)] if len(values) else values
-        samples = [each.tobytes().hex() for each in chosen]
-        firsts = firsts.select(_COMPARED).append_column("rank", _bytes(ranks))
-        return firsts, None, {"rows": firsts.num_rows, "twins": told.num_rows, "samples": samples}
-
-    return work.done(FIRSTS, number, run)
+    rows = read_bucket(work.of_chunks(LOOKS_IN), number)
+    order = preference(rows, rows["framed"].to_numpy(zero_copy_only=False))
+    codes = equal_codes(as_rows(rows["look"]))
+    _, first, group = np.unique(codes[order], return_index=True, return_inverse=True)
+    better = order[first[group]]
+    repeats = np.flatnonzero(better != order)
+    twins, known = rows.take(pa.array(order[repeats])), rows.take(pa.array(better[repeats]))
+    told = pa.table({"row": twins["row"], "better": known["row"], "name": known["name"]})
+    write_buckets(work.uri(TWINS, number), told, known["row"].to_numpy() % work.num_partitions)
+    firsts = rows.take(pa.array(np.sort(order[first])))
+    ranks = _ranks(firsts)
+    values = np.sort(as_values(ranks))
+    chosen = values[np.linspace(0, len(values) - 1, _SAMPLES).round().astype(int)] if len(values) else values
+    samples = [each.tobytes().hex() for each in chosen]
+    firsts = firsts.select(_COMPARED).append_column("rank", _bytes(ranks))
+    return firsts, None, {"rows": firsts.num_rows, "twins": told.num_rows, "samples": samples}
 
 
 def ranges(told: Sequence[dict[str, Any]]) -> list[str]:
@@ -87,27 +81,21 @@ def ranges(told: Sequence[dict[str, Any]]) -> list[str]:
     return [samples[place][0] for place in np.searchsorted(weights, wanted).tolist()]
 
 
-def spread_firsts(work: Workspace, number: int, ends: Sequence[str]) -> dict[str, Any]:
+@writes(SPREAD)
+def spread_firsts(work: Workspace, number: int, ends: Sequence[str]) -> Work:
     """Task of a partition: send each row to the range that its rank lies in."""
-
-    def run() -> Work:
-        rows = read_bucket([work.uri(FIRSTS, number)])
-        edges = [bytes.fromhex(end) for end in ends]
-        buckets = [bisect_right(edges, rank) for rank in rows["rank"].to_pylist()]
-        return rows, np.array(buckets, np.int64), {"rows": rows.num_rows}
-
-    return work.done(SPREAD, number, run)
+    rows = read_bucket([work.uri(FIRSTS, number)])
+    edges = [bytes.fromhex(end) for end in ends]
+    buckets = [bisect_right(edges, rank) for rank in rows["rank"].to_pylist()]
+    return rows, np.array(buckets, np.int64), {"rows": rows.num_rows}
 
 
-def order_firsts(work: Workspace, number: int) -> dict[str, Any]:
+@writes(ORDERED)
+def order_firsts(work: Workspace, number: int) -> Work:
     """Task of a range: put its rows in order of preference."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_partitions(SPREAD), number)
-        order = np.argsort(as_values(as_rows(rows["rank"])), kind="stable")
-        return rows.take(pa.array(order)).select(_COMPARED), None, {"rows": rows.num_rows}
-
-    return work.done(ORDERED, number, run)
+    rows = read_bucket(work.of_partitions(SPREAD), number)
+    order = np.argsort(as_values(as_rows(rows["rank"])), kind="stable")
+    return rows.take(pa.array(order)).select(_COMPARED), None, {"rows": rows.num_rows}
 
 
 def _ranks(rows: pa.Table) -> UInt8[np.ndarray, "n 53"]:

@@ -6,7 +6,6 @@ Of all pairs only a forest is kept: as many edges as there are pictures in it, h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from jaxtyping import Int
 
 from infinity.data.curation.partitioned.buckets import read_bucket
 from infinity.data.curation.partitioned.looks import ORDERED
-from infinity.data.curation.partitioned.workspace import Work, Workspace
+from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
 from infinity.data.dedup.checksums import as_rows
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.hamming import Pairs
@@ -43,21 +42,16 @@ def cells(num_ranges: int) -> list[tuple[tuple[int, int], ...]]:
     return groups
 
 
-def compare_ranges(
-    work: Workspace, number: int, group: Sequence[tuple[int, int]], starts: Sequence[int]
-) -> dict[str, Any]:
+@writes(PAIRS)
+def compare_ranges(work: Workspace, number: int, group: Sequence[tuple[int, int]], starts: Sequence[int]) -> Work:
     """Task of one range and some others: write a forest of the pictures that may be near.
 
     Args:
         group: Every two ranges that are compared, the first always the same.
         starts: Place in the order of all at which each range begins.
     """
-
-    def run() -> Work:
-        edges = np.concatenate([_forest_of(work, cell, starts) for cell in group])
-        return *both_ways(edges, work.num_partitions), {"edges": len(edges)}
-
-    return work.done(PAIRS, number, run)
+    edges = np.concatenate([_forest_of(work, cell, starts) for cell in group])
+    return *both_ways(edges, work.num_partitions), {"edges": len(edges)}
 
 
 def _forest_of(work: Workspace, cell: tuple[int, int], starts: Sequence[int]) -> Edges:

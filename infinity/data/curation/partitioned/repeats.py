@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket
 from infinity.data.curation.partitioned.row_rules import CAPTIONS, EXACT, EXACT_IN, PREFERENCE_COLUMNS
-from infinity.data.curation.partitioned.workspace import Work, Workspace
+from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
 from infinity.data.dedup.duplicates import Match, caption_duplicates, exact_duplicates
 
 CAPTIONS_IN = "captions-in"
 
 
-def drop_exact(work: Workspace, number: int) -> dict[str, Any]:
+@writes(EXACT)
+def drop_exact(work: Workspace, number: int) -> Work:
     """Task of a partition: drop what has the pixels of a preferred row."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(EXACT_IN), number)
-        return _dropped(work, rows, exact_duplicates(rows, work.filters.duplicates))
-
-    return work.done(EXACT, number, run)
+    rows = read_bucket(work.of_chunks(EXACT_IN), number)
+    return _dropped(work, rows, exact_duplicates(rows, work.filters.duplicates))
 
 
-def send_captions(work: Workspace, number: int, before: Sequence[str]) -> dict[str, Any]:
+@writes(CAPTIONS_IN)
+def send_captions(work: Workspace, number: int, before: Sequence[str]) -> Work:
     """Task of a chunk: send what is left to the partition of its pixels."""
-
-    def run() -> Work:
-        rows = work.remaining(number, before).select(PREFERENCE_COLUMNS)
-        return rows, by_checksum(rows["pixels"], work.num_partitions), {"rows": rows.num_rows}
-
-    return work.done(CAPTIONS_IN, number, run)
+    rows = work.remaining(number, before).select(PREFERENCE_COLUMNS)
+    return rows, by_checksum(rows["pixels"], work.num_partitions), {"rows": rows.num_rows}
 
 
-def drop_captions(work: Workspace, number: int) -> dict[str, Any]:
+@writes(CAPTIONS)
+def drop_captions(work: Workspace, number: int) -> Work:
     """Task of a partition: drop what nearly has the caption of a preferred row with the same pixels."""
-
-    def run() -> Work:
-        assert work.filters.caption_duplicates is not None
-        rows = read_bucket(work.of_chunks(CAPTIONS_IN), number)
-        return _dropped(work, rows, caption_duplicates(rows, work.filters.caption_duplicates))
-
-    return work.done(CAPTIONS, number, run)
+    assert work.filters.caption_duplicates is not None
+    rows = read_bucket(work.of_chunks(CAPTIONS_IN), number)
+    return _dropped(work, rows, caption_duplicates(rows, work.filters.caption_duplicates))
 
 
 def _dropped(work: Workspace, rows: pa.Table, matches: Sequence[Match]) -> Work:

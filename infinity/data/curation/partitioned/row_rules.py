@@ -21,7 +21,7 @@ from infinity.data.curation.facts import CONVERTED
 from infinity.data.curation.filters import CAPTION_DUPLICATE, DUPLICATE, NEAR_DUPLICATE, FilterConfig
 from infinity.data.curation.histograms import Histogram
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets, write_rows
-from infinity.data.curation.partitioned.workspace import FATES, ROWS, Chunk, Work, Workspace
+from infinity.data.curation.partitioned.workspace import FATES, ROWS, Chunk, Work, Workspace, writes
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import listed_pixels, split_taken_down
 from infinity.data.dedup.near_duplicates import Thumbnails
@@ -101,40 +101,34 @@ def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
     return dict(sorted((Counter(a) + Counter(b)).items()))
 
 
-def find_listed(work: Workspace, number: int, chunk: Chunk) -> dict[str, Any]:
+@writes(LISTED)
+def find_listed(work: Workspace, number: int, chunk: Chunk) -> Work:
     """Task of a chunk: write the pixels of pictures that the takedown list names; rows with the same ones go too."""
-
-    def run() -> Work:
-        found = listed_pixels(chunk.facts(), work.takedown)
-        return pa.table({"pixels": pa.array(sorted(found), pa.binary(32))}), None, {"rows": len(found)}
-
-    return work.done(LISTED, number, run)
+    found = listed_pixels(chunk.facts(), work.takedown)
+    return pa.table({"pixels": pa.array(sorted(found), pa.binary(32))}), None, {"rows": len(found)}
 
 
-def judge_rows(work: Workspace, number: int, chunk: Chunk) -> dict[str, Any]:
+@writes(ROWS)
+def judge_rows(work: Workspace, number: int, chunk: Chunk) -> Work:
     """Task of a chunk: ask all rules that look at one row; what passes goes to the partition of its pixels."""
-
-    def run() -> Work:
-        facts, taken = chunk.facts(), Tally.of()
-        if work.takedown:
-            listed = read_bucket(work.of_chunks(LISTED))["pixels"].to_pylist()
-            facts, taken = split_taken_down(facts, work.takedown, frozenset(listed))
-        filters = work.filters.replace(duplicates="keep", near_duplicates=None, caption_duplicates=None)
-        evaluation = load_evaluation(work.evaluation) if work.evaluation else None
-        found = decide(facts, filters, evaluation, _by_row(chunk, facts) if filters.evaluation.pictures else None)
-        write_rows(work.uri(DROPPED_ROWS, number), found.dropped)
-        kept = found.kept.select(PREFERENCE_COLUMNS)
-        write_buckets(work.uri(EXACT_IN, number), kept, by_checksum(kept["pixels"], work.num_partitions))
-        counts = ChunkCounts(
-            tally=taken + found.tally,
-            rules=found.rules,
-            histograms=found.histograms,
-            cleaned=found.cleaned,
-            kept=found.kept.num_rows,
-        )
-        return found.kept, None, counts.to_json()
-
-    return work.done(ROWS, number, run)
+    facts, taken = chunk.facts(), Tally.of()
+    if work.takedown:
+        listed = read_bucket(work.of_chunks(LISTED))["pixels"].to_pylist()
+        facts, taken = split_taken_down(facts, work.takedown, frozenset(listed))
+    filters = work.filters.replace(duplicates="keep", near_duplicates=None, caption_duplicates=None)
+    evaluation = load_evaluation(work.evaluation) if work.evaluation else None
+    found = decide(facts, filters, evaluation, _by_row(chunk, facts) if filters.evaluation.pictures else None)
+    write_rows(work.uri(DROPPED_ROWS, number), found.dropped)
+    kept = found.kept.select(PREFERENCE_COLUMNS)
+    write_buckets(work.uri(EXACT_IN, number), kept, by_checksum(kept["pixels"], work.num_partitions))
+    counts = ChunkCounts(
+        tally=taken + found.tally,
+        rules=found.rules,
+        histograms=found.histograms,
+        cleaned=found.cleaned,
+        kept=found.kept.num_rows,
+    )
+    return found.kept, None, counts.to_json()
 
 
 def _by_row(chunk: Chunk, facts: pa.Table) -> Thumbnails:
@@ -145,29 +139,26 @@ def _by_row(chunk: Chunk, facts: pa.Table) -> Thumbnails:
     return lambda wanted: pictures[order[np.searchsorted(numbers[order], wanted)]]
 
 
-def settle(work: Workspace, number: int, stages: Sequence[str]) -> dict[str, Any]:
+@writes(FATES)
+def settle(work: Workspace, number: int, stages: Sequence[str]) -> Work:
     """Task of a chunk: write the rows that stay and those that do not, with their reasons.
 
     Args:
         stages: Stages that dropped rows, in the order in which they were asked.
     """
-
-    def run() -> Work:
-        rows = read_bucket([work.uri(ROWS, number)])
-        dropped = [read_bucket([work.uri(DROPPED_ROWS, number)])]
-        for stage in stages:
-            found = work.dropped(stage, number).sort_by("row")
-            reasons = pa.array([REASONS[stage]] * found.num_rows, pa.string())
-            names = rows.select(["row", "name"]).join(found, "row", join_type="inner").sort_by("row")
-            dropped.append(names.append_column("reason", reasons).select(DROPPED.names).cast(DROPPED))
-        kept = work.remaining(number, stages)
-        repeats = pa.concat_tables([dropped[0].slice(0, 0), *dropped[1:]])
-        write_rows(work.uri(KEPT, number), kept)
-        profiles = [text.removeprefix(CONVERTED) for text in kept["detail"].to_pylist() if text]
-        counts = ChunkCounts(tally=told_of(0, repeats, rows), converted=_sum({}, Counter(profiles)), kept=kept.num_rows)
-        return pa.concat_tables(dropped).sort_by("row"), None, counts.to_json()
-
-    return work.done(FATES, number, run)
+    rows = read_bucket([work.uri(ROWS, number)])
+    dropped = [read_bucket([work.uri(DROPPED_ROWS, number)])]
+    for stage in stages:
+        found = work.dropped(stage, number).sort_by("row")
+        reasons = pa.array([REASONS[stage]] * found.num_rows, pa.string())
+        names = rows.select(["row", "name"]).join(found, "row", join_type="inner").sort_by("row")
+        dropped.append(names.append_column("reason", reasons).select(DROPPED.names).cast(DROPPED))
+    kept = work.remaining(number, stages)
+    repeats = pa.concat_tables([dropped[0].slice(0, 0), *dropped[1:]])
+    write_rows(work.uri(KEPT, number), kept)
+    profiles = [text.removeprefix(CONVERTED) for text in kept["detail"].to_pylist() if text]
+    counts = ChunkCounts(tally=told_of(0, repeats, rows), converted=_sum({}, Counter(profiles)), kept=kept.num_rows)
+    return pa.concat_tables(dropped).sort_by("row"), None, counts.to_json()
 
 
 REASONS = {EXACT: DUPLICATE, NEAR: NEAR_DUPLICATE, CAPTIONS: CAPTION_DUPLICATE}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +20,17 @@ from infinity.data.curation.filters import FilterConfig
 from infinity.data.curation.partitioned.buckets import read_bucket, read_told, write_buckets
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dedup.near_duplicates import thumbnails_in
+from infinity.data.tables import shifted
 
 ROWS, FATES = "rows", "fates"
 """Stages whose files are read by others: rows that passed the rules, and the last files of all."""
 
-Work = tuple[pa.Table, Int[np.ndarray, " n"] | None, dict[str, Any]]
+P = ParamSpec("P")
+T = TypeVar("T")
+Told = dict[str, Any]
+"""What a task tells the driver."""
+
+Work = tuple[pa.Table, Int[np.ndarray, " n"] | None, Told]
 """What a task writes: rows, the bucket of each (None for one), and a few numbers that it tells the driver."""
 
 
@@ -49,7 +56,7 @@ class Chunk:
             AnswersError: Answers are those of other rows.
             StorageError: A file cannot be read.
         """
-        tables = [self.answers.attach(_shifted(uri, shift, SMALL_FACTS), uri) for uri, shift in self.files]
+        tables = [self.answers.attach(_read(uri, shift, SMALL_FACTS), uri) for uri, shift in self.files]
         return pa.concat_tables(tables).combine_chunks()
 
     def thumbnails(self, rows: pa.ChunkedArray) -> UInt8[np.ndarray, "m 32 32 3"]:
@@ -64,7 +71,7 @@ class Chunk:
         numbers = rows.to_numpy()
         found, seen = np.empty((len(numbers), 32, 32, 3), np.uint8), np.zeros(len(numbers), bool)
         for uri, shift in self.files:
-            table = _shifted(uri, shift, ("row", "thumbnail"))
+            table = _read(uri, shift, ("row", "thumbnail"))
             places = pc.index_in(table["row"], value_set=pa.array(numbers, pa.int64())).fill_null(-1).to_numpy()
             wanted = np.flatnonzero(places >= 0)
             if len(wanted):
@@ -76,10 +83,8 @@ class Chunk:
         return found
 
 
-def _shifted(uri: str, shift: int, columns: Sequence[str]) -> pa.Table:
-    table = facts_files.from_bytes(storage.read_bytes(uri), uri, columns)
-    rows = pc.add(table["row"], pa.scalar(shift, pa.int64()))
-    return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
+def _read(uri: str, shift: int, columns: Sequence[str]) -> pa.Table:
+    return shifted(facts_files.from_bytes(storage.read_bytes(uri), uri, columns), shift)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +123,7 @@ class Workspace:
         """Return the number of the chunk that holds each row."""
         return np.asarray(np.searchsorted(np.array(self.first_rows), rows.to_numpy(), side="right") - 1)
 
-    def done(self, stage: str, number: int, work: Callable[[], Work]) -> dict[str, Any]:
+    def done(self, stage: str, number: int, work: Callable[[], Work]) -> Told:
         """Return what a task tells of its work; it is done only where its file, which is whole or absent, is not there.
 
         Args:
@@ -145,3 +150,20 @@ class Workspace:
     def dropped(self, stage: str, chunk: int) -> pa.Table:
         """Return ``row`` and ``detail`` of what a stage of partitions dropped from a chunk."""
         return read_bucket(self.of_partitions(stage), chunk)
+
+
+Function = Callable[Concatenate[Workspace, int, P], T]
+"""What a stage does for a chunk or a partition, by its number."""
+
+
+def writes(stage: str) -> Callable[[Function[P, Work]], Function[P, Told]]:
+    """Make a task of a function that returns what one file of a stage shall hold (see ``Workspace.done``)."""
+
+    def task_of(function: Function[P, Work]) -> Function[P, Told]:
+        @wraps(function)
+        def task(work: Workspace, number: int, *args: P.args, **kwargs: P.kwargs) -> Told:
+            return work.done(stage, number, lambda: function(work, number, *args, **kwargs))
+
+        return task
+
+    return task_of

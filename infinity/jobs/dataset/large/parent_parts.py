@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from jaxtyping import Int
 
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets
 from infinity.data.curation.partitioned.row_rules import KEPT, LISTED, ChunkCounts
-from infinity.data.curation.partitioned.workspace import Work, Workspace
+from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
 from infinity.data.curation.takedown import listed_pixels, split_taken_down
 from infinity.data.dataset.dealing import ShardLimits, numbered_keys
 from infinity.data.dataset.layout import SPLITS, KeptShard, is_small, samples_of
@@ -39,8 +38,6 @@ _FOUND = pa.schema(
     ]
 )  # fmt: skip
 """What an earlier version tells of a sample."""
-
-Told = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,75 +106,66 @@ def _starts(uri: str) -> tuple[int, ...]:
     return tuple(accumulate((info.num_samples for info in _opened(uri).head.shards), initial=0))
 
 
-def index_parent(work: Workspace, number: int, parent: ParentRows) -> Told:
+@writes(PARENT_PIXELS)
+def index_parent(work: Workspace, number: int, parent: ParentRows) -> Work:
     """Task of a part of an earlier version: send its rows to where samples with the same checksums meet.
 
     Raises:
         ManifestError: Rows of a shard are not where the head says.
     """
-
-    def run() -> Work:
-        start, stop = parent.ranges[number]
-        manifest, starts = _opened(parent.uri), np.array(_starts(parent.uri))
-        rows = parent.piece(number)
-        shards = np.searchsorted(starts, np.arange(start, stop), side="right") - 1
-        names = pa.array([info.path for info in manifest.head.shards])
-        if not pc.all(pc.equal(rows["shard"], names.take(pa.array(shards)))).as_py():
-            raise ManifestError(f"{parent.uri}: expected the rows of each shard together; build the data set again")
-        digests = _as_bytes([key[:_KEY_DIGITS] for key in rows["key"].to_pylist()], 10)
-        found = pa.table(
-            {"key": rows["key"], "split": rows["split"], "parent_shard": pa.array(shards, pa.int64()),
-             "offset": rows["offset"], "num_bytes": rows["num_bytes"], "sha256": rows["sha256"]}
-        )  # fmt: skip
-        found = pa.table([found["key"], *(found[each.name].cast(each.type) for each in _FOUND)], ["key", *_FOUND.names])
-        write_buckets(work.uri(PARENT_KEYS, number), found, by_checksum(digests, work.num_partitions))
-        pixels = _as_bytes(rows["pixels_sha256"].to_pylist(), 32)
-        known = pa.table({"pixels": pixels, "split": found["split"]})
-        first = np.flatnonzero(np.isin(starts[:-1], np.arange(start, stop)))
-        places = starts[first] - start
-        splits, ratios = (rows[name].take(pa.array(places)).to_pylist() for name in ("split", "aspect_ratio"))
-        told = {"shards": list(zip(first.tolist(), splits, ratios, strict=True))}
-        return known, by_checksum(pixels, work.num_partitions), told
-
-    return work.done(PARENT_PIXELS, number, run)
+    start, stop = parent.ranges[number]
+    manifest, starts = _opened(parent.uri), np.array(_starts(parent.uri))
+    rows = parent.piece(number)
+    shards = np.searchsorted(starts, np.arange(start, stop), side="right") - 1
+    names = pa.array([info.path for info in manifest.head.shards])
+    if not pc.all(pc.equal(rows["shard"], names.take(pa.array(shards)))).as_py():
+        raise ManifestError(f"{parent.uri}: expected the rows of each shard together; build the data set again")
+    digests = _as_bytes([key[:_KEY_DIGITS] for key in rows["key"].to_pylist()], 10)
+    found = pa.table(
+        {"key": rows["key"], "split": rows["split"], "parent_shard": pa.array(shards, pa.int64()),
+         "offset": rows["offset"], "num_bytes": rows["num_bytes"], "sha256": rows["sha256"]}
+    )  # fmt: skip
+    found = pa.table([found["key"], *(found[each.name].cast(each.type) for each in _FOUND)], ["key", *_FOUND.names])
+    write_buckets(work.uri(PARENT_KEYS, number), found, by_checksum(digests, work.num_partitions))
+    pixels = _as_bytes(rows["pixels_sha256"].to_pylist(), 32)
+    known = pa.table({"pixels": pixels, "split": found["split"]})
+    first = np.flatnonzero(np.isin(starts[:-1], np.arange(start, stop)))
+    places = starts[first] - start
+    splits, ratios = (rows[name].take(pa.array(places)).to_pylist() for name in ("split", "aspect_ratio"))
+    told = {"shards": list(zip(first.tolist(), splits, ratios, strict=True))}
+    return known, by_checksum(pixels, work.num_partitions), told
 
 
-def name_repeats(work: Workspace, number: int, parent: ParentRows | None) -> Told:
+@writes(KEYS)
+def name_repeats(work: Workspace, number: int, parent: ParentRows | None) -> Work:
     """Task of a partition: number equal samples in the order of their rows, and look them up in an earlier version."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(KEYS_IN), number).sort_by("row").combine_chunks()
-        digests = as_rows(rows["digest"])
-        earlier = earlier_equals(digests)
-        found = pa.table({"row": rows["row"], "number": pa.array(earlier)})
-        chosen = earlier > 0
-        if parent is not None:
-            files = [work.uri(PARENT_KEYS, place) for place in range(len(parent.ranges))]
-            before = read_bucket(files, number)
-            places = pc.index_in(numbered_keys(digests, earlier), value_set=before["key"].combine_chunks())
-            for each in _FOUND:
-                found = found.append_column(each.name, before[each.name].take(places.combine_chunks()))
-            chosen |= np.asarray(pc.is_valid(places).to_numpy(zero_copy_only=False), bool)
-        found = found.filter(pa.array(chosen))
-        return found, work.chunks_of(found["row"]), {"rows": rows.num_rows}
-
-    return work.done(KEYS, number, run)
-
-
-def match_pixels(work: Workspace, number: int, parent: ParentRows) -> Told:
-    """Task of a partition: tell in which split an earlier version has pictures with the same pixels."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(PIXELS_IN), number)
-        files = [work.uri(PARENT_PIXELS, place) for place in range(len(parent.ranges))]
+    rows = read_bucket(work.of_chunks(KEYS_IN), number).sort_by("row").combine_chunks()
+    digests = as_rows(rows["digest"])
+    earlier = earlier_equals(digests)
+    found = pa.table({"row": rows["row"], "number": pa.array(earlier)})
+    chosen = earlier > 0
+    if parent is not None:
+        files = [work.uri(PARENT_KEYS, place) for place in range(len(parent.ranges))]
         before = read_bucket(files, number)
-        # Of several splits the last one counts.
-        splits = dict(zip(before["pixels"].to_pylist(), before["split"].to_pylist(), strict=True))
-        known = pa.array([splits.get(value) for value in rows["pixels"].to_pylist()], pa.string())
-        found = pa.table({"row": rows["row"], "split": known}).filter(pc.is_valid(known))
-        return found, work.chunks_of(found["row"]), {"rows": found.num_rows}
+        places = pc.index_in(numbered_keys(digests, earlier), value_set=before["key"].combine_chunks())
+        for each in _FOUND:
+            found = found.append_column(each.name, before[each.name].take(places.combine_chunks()))
+        chosen |= np.asarray(pc.is_valid(places).to_numpy(zero_copy_only=False), bool)
+    found = found.filter(pa.array(chosen))
+    return found, work.chunks_of(found["row"]), {"rows": rows.num_rows}
 
-    return work.done(PIXELS, number, run)
+
+@writes(PIXELS)
+def match_pixels(work: Workspace, number: int, parent: ParentRows) -> Work:
+    """Task of a partition: tell in which split an earlier version has pictures with the same pixels."""
+    rows = read_bucket(work.of_chunks(PIXELS_IN), number)
+    files = [work.uri(PARENT_PIXELS, place) for place in range(len(parent.ranges))]
+    before = read_bucket(files, number)
+    # Of several splits the last one counts.
+    splits = dict(zip(before["pixels"].to_pylist(), before["split"].to_pylist(), strict=True))
+    known = pa.array([splits.get(value) for value in rows["pixels"].to_pylist()], pa.string())
+    found = pa.table({"row": rows["row"], "split": known}).filter(pc.is_valid(known))
+    return found, work.chunks_of(found["row"]), {"rows": found.num_rows}
 
 
 def staying_shards(
@@ -220,23 +208,17 @@ def _as_bytes(texts: Sequence[str], width: int) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([bytes.fromhex(text) for text in texts], pa.binary(width))])
 
 
-def find_again(work: Workspace, number: int, parent: ParentRows) -> Told:
+@writes(LISTED)
+def find_again(work: Workspace, number: int, parent: ParentRows) -> Work:
     """Task of a part of an earlier version: write the pixels of pictures that the takedown list names."""
-
-    def run() -> Work:
-        found = listed_pixels(samples_of(parent.piece(number)), work.takedown)
-        return pa.table({"pixels": pa.array(sorted(found), pa.binary(32))}), None, {"rows": len(found)}
-
-    return work.done(LISTED, number, run)
+    found = listed_pixels(samples_of(parent.piece(number)), work.takedown)
+    return pa.table({"pixels": pa.array(sorted(found), pa.binary(32))}), None, {"rows": len(found)}
 
 
-def keep_again(work: Workspace, number: int, parent: ParentRows) -> Told:
+@writes(KEPT)
+def keep_again(work: Workspace, number: int, parent: ParentRows) -> Work:
     """Task of a part of an earlier version: write the samples that were not taken down."""
-
-    def run() -> Work:
-        listed = frozenset(read_bucket(work.of_chunks(LISTED))["pixels"].to_pylist()) if work.takedown else frozenset()
-        samples = samples_of(parent.piece(number), parent.ranges[number][0])
-        kept, taken = split_taken_down(samples, work.takedown, listed)
-        return kept, None, ChunkCounts(tally=taken, kept=kept.num_rows).to_json()
-
-    return work.done(KEPT, number, run)
+    listed = frozenset(read_bucket(work.of_chunks(LISTED))["pixels"].to_pylist()) if work.takedown else frozenset()
+    samples = samples_of(parent.piece(number), parent.ranges[number][0])
+    kept, taken = split_taken_down(samples, work.takedown, listed)
+    return kept, None, ChunkCounts(tally=taken, kept=kept.num_rows).to_json()

@@ -20,7 +20,7 @@ from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.curation.partitioned import captions, components, looks, near, pairs, repeats, row_rules
 from infinity.data.curation.partitioned.row_rules import CAPTIONS, EXACT, NEAR, ChunkCounts
-from infinity.data.curation.partitioned.workspace import FATES, Chunk, Workspace
+from infinity.data.curation.partitioned.workspace import FATES, Chunk, Told, Workspace
 from infinity.data.curation.takedown import TakedownList
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.progress import Progress, ProgressSink
@@ -30,8 +30,6 @@ DECIDE_VERSION = 1
 """Changes whenever a stage would write other files for the same rows."""
 
 ROWS_PER_CHUNK, ROWS_PER_PARTITION = 16_384, 65_536
-
-Told = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from infinity.config import Config
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets
-from infinity.data.curation.partitioned.workspace import Work, Workspace
+from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
 from infinity.data.curation.storing import load_reduced
 from infinity.data.dataset.dealing import (
     ShardLimits,
@@ -25,7 +25,7 @@ from infinity.data.dataset.dealing import (
 from infinity.data.dataset.layout import SAMPLE_COLUMNS, SPLITS, Origin, nearest_ratios
 from infinity.data.dedup.checksums import as_rows
 from infinity.jobs.dataset.facts import SourceTable, placed
-from infinity.jobs.dataset.large.parent_parts import KEYS, KEYS_IN, PIXELS, PIXELS_IN, ParentRows, Told
+from infinity.jobs.dataset.large.parent_parts import KEYS, KEYS_IN, PIXELS, PIXELS_IN, ParentRows
 
 PICKS_IN, SAMPLES, PICKS, KNOWN, STAYS = "picks-in", "samples", "picks", "known", "stays"
 GROUPED, LOOSE, CUTS, DEALT, PLANS = "grouped", "loose", "cuts", "dealt", "plans"
@@ -63,35 +63,32 @@ class PlanConfig(Config):
         return len(SPLITS) * len(self.aspect_ratios)
 
 
+@writes(SAMPLES)
 def name_samples(
     work: Workspace, number: int, kept: str, reduced: Reduced, config: PlanConfig, has_parent: bool
-) -> Told:
+) -> Work:
     """Task of a chunk: name every sample, and send its checksums to where equal ones meet."""
-
-    def run() -> Work:
-        rows = read_bucket([kept])
-        found = [placed(table, uri, shift) for uri, shift in reduced if (table := load_reduced(uri)) is not None]
-        table = SourceTable(slices=(), facts=rows.slice(0, 0), files=(), shifts=())
-        if found:
-            table = SourceTable(
-                slices=(), facts=table.facts, files=(), shifts=(), reduced=pa.concat_tables(found).combine_chunks()
-            )
-        stored, origins = table.as_stored(rows)
-        samples = stored.select(SAMPLE_COLUMNS)
-        digests = pa.array([row.tobytes() for row in sample_digests(samples)], pa.binary(10))
-        keys = pa.table({"row": samples["row"], "digest": digests})
-        write_buckets(work.uri(KEYS_IN, number), keys, by_checksum(keys["digest"], work.num_partitions))
-        picks = np.zeros(work.num_partitions, np.int64)
-        if has_parent:
-            pixels = samples.select(["row", "pixels"])
-            write_buckets(work.uri(PIXELS_IN, number), pixels, by_checksum(pixels["pixels"], work.num_partitions))
-        else:
-            picks = _send_picks(work, number, samples, config)
-        samples = samples.append_column("digest", digests)
-        samples = _with_origins(samples, [origins.get(row) for row in samples["row"].to_pylist()])
-        return samples, None, {"picks": picks.tolist()}
-
-    return work.done(SAMPLES, number, run)
+    rows = read_bucket([kept])
+    found = [placed(table, uri, shift) for uri, shift in reduced if (table := load_reduced(uri)) is not None]
+    table = SourceTable(slices=(), facts=rows.slice(0, 0), files=(), shifts=())
+    if found:
+        table = SourceTable(
+            slices=(), facts=table.facts, files=(), shifts=(), reduced=pa.concat_tables(found).combine_chunks()
+        )
+    stored, origins = table.as_stored(rows)
+    samples = stored.select(SAMPLE_COLUMNS)
+    digests = pa.array([row.tobytes() for row in sample_digests(samples)], pa.binary(10))
+    keys = pa.table({"row": samples["row"], "digest": digests})
+    write_buckets(work.uri(KEYS_IN, number), keys, by_checksum(keys["digest"], work.num_partitions))
+    picks = np.zeros(work.num_partitions, np.int64)
+    if has_parent:
+        pixels = samples.select(["row", "pixels"])
+        write_buckets(work.uri(PIXELS_IN, number), pixels, by_checksum(pixels["pixels"], work.num_partitions))
+    else:
+        picks = _send_picks(work, number, samples, config)
+    samples = samples.append_column("digest", digests)
+    samples = _with_origins(samples, [origins.get(row) for row in samples["row"].to_pylist()])
+    return samples, None, {"picks": picks.tolist()}
 
 
 def _send_picks(work: Workspace, number: int, samples: pa.Table, config: PlanConfig) -> Int[np.ndarray, " p"]:
@@ -103,59 +100,50 @@ def _send_picks(work: Workspace, number: int, samples: pa.Table, config: PlanCon
     return np.bincount(ranges, minlength=work.num_partitions)
 
 
-def send_new(work: Workspace, number: int, config: PlanConfig) -> Told:
+@writes(KNOWN)
+def send_new(work: Workspace, number: int, config: PlanConfig) -> Work:
     """Task of a chunk: samples that an earlier version has stay in their split; the hashes of others are sent."""
-
-    def run() -> Work:
-        samples = read_bucket([work.uri(SAMPLES, number)], columns=["row", "pixels"])
-        splits = dict[int, str]()
-        for stage in (PIXELS, KEYS):  # the same sample counts more than the same pixels
-            found = read_bucket(work.of_partitions(stage), number, ["row", "split"])
-            found = found.filter(pc.is_valid(found["split"]))
-            splits |= dict(zip(found["row"].to_pylist(), found["split"].to_pylist(), strict=True))
-        is_new = np.array([row not in splits for row in samples["row"].to_pylist()], bool)
-        picks = _send_picks(work, number, samples.filter(pa.array(is_new)), config)
-        chosen = pa.array(sorted(row for row, split in splits.items() if split == SPLITS[1]), pa.int64())
-        return pa.table({"row": chosen}), None, {"picks": picks.tolist(), "new": int(is_new.sum())}
-
-    return work.done(KNOWN, number, run)
+    samples = read_bucket([work.uri(SAMPLES, number)], columns=["row", "pixels"])
+    splits = dict[int, str]()
+    for stage in (PIXELS, KEYS):  # the same sample counts more than the same pixels
+        found = read_bucket(work.of_partitions(stage), number, ["row", "split"])
+        found = found.filter(pc.is_valid(found["split"]))
+        splits |= dict(zip(found["row"].to_pylist(), found["split"].to_pylist(), strict=True))
+    is_new = np.array([row not in splits for row in samples["row"].to_pylist()], bool)
+    picks = _send_picks(work, number, samples.filter(pa.array(is_new)), config)
+    chosen = pa.array(sorted(row for row, split in splits.items() if split == SPLITS[1]), pa.int64())
+    return pa.table({"row": chosen}), None, {"picks": picks.tolist(), "new": int(is_new.sum())}
 
 
-def pick_validation(work: Workspace, number: int, wanted: int) -> Told:
+@writes(PICKS)
+def pick_validation(work: Workspace, number: int, wanted: int) -> Work:
     """Task of a range of hashes: set some of its pictures aside, and tell how many are still wanted."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(PICKS_IN), number)
-        chosen, left = choose_by_hash(as_rows(rows["hash"]), wanted)
-        found = rows.select(["row"]).filter(pa.array(chosen))
-        return found, work.chunks_of(found["row"]), {"left": left}
-
-    return work.done(PICKS, number, run)
+    rows = read_bucket(work.of_chunks(PICKS_IN), number)
+    chosen, left = choose_by_hash(as_rows(rows["hash"]), wanted)
+    found = rows.select(["row"]).filter(pa.array(chosen))
+    return found, work.chunks_of(found["row"]), {"left": left}
 
 
-def group_samples(work: Workspace, number: int, config: PlanConfig, parent: ParentRows | None) -> Told:
+@writes(GROUPED)
+def group_samples(work: Workspace, number: int, config: PlanConfig, parent: ParentRows | None) -> Work:
     """Task of a chunk: give every sample its key, and sort the samples by split and ratio."""
-
-    def run() -> Work:
-        samples = read_bucket([work.uri(SAMPLES, number)])
-        found, picked = (read_bucket(work.of_partitions(stage), number) for stage in (KEYS, PICKS))
-        places = pc.index_in(samples["row"], value_set=found["row"].combine_chunks()).combine_chunks()
-        earlier = found["number"].take(places).fill_null(0).to_numpy()
-        samples = samples.append_column("key", numbered_keys(as_rows(samples["digest"]), earlier))
-        ratios = nearest_ratios(samples, config.aspect_ratios)
-        groups = np.searchsorted(np.array(config.aspect_ratios), ratios)
-        validation = _is_in(samples["row"], picked["row"])
-        if parent is not None:
-            validation |= _is_in(samples["row"], read_bucket([work.uri(KNOWN, number)])["row"])
-        groups = groups + len(config.aspect_ratios) * validation
-        told: Told = {"counts": np.bincount(groups, minlength=config.num_groups).tolist()}
-        samples = samples.drop_columns(["digest"])
-        if parent is not None:
-            samples, held = _of_parent(samples, found.take(places), groups, work, parent)
-            told |= held
-        return samples, groups, told
-
-    return work.done(GROUPED, number, run)
+    samples = read_bucket([work.uri(SAMPLES, number)])
+    found, picked = (read_bucket(work.of_partitions(stage), number) for stage in (KEYS, PICKS))
+    places = pc.index_in(samples["row"], value_set=found["row"].combine_chunks()).combine_chunks()
+    earlier = found["number"].take(places).fill_null(0).to_numpy()
+    samples = samples.append_column("key", numbered_keys(as_rows(samples["digest"]), earlier))
+    ratios = nearest_ratios(samples, config.aspect_ratios)
+    groups = np.searchsorted(np.array(config.aspect_ratios), ratios)
+    validation = _is_in(samples["row"], picked["row"])
+    if parent is not None:
+        validation |= _is_in(samples["row"], read_bucket([work.uri(KNOWN, number)])["row"])
+    groups = groups + len(config.aspect_ratios) * validation
+    told: Told = {"counts": np.bincount(groups, minlength=config.num_groups).tolist()}
+    samples = samples.drop_columns(["digest"])
+    if parent is not None:
+        samples, held = _of_parent(samples, found.take(places), groups, work, parent)
+        told |= held
+    return samples, groups, told
 
 
 def _of_parent(
@@ -180,36 +168,32 @@ def _of_parent(
     return samples, {"shards": numbers.tolist(), "held": held.tolist()}
 
 
-def leave_out(work: Workspace, number: int, config: PlanConfig) -> Told:
+@writes(LOOSE)
+def leave_out(work: Workspace, number: int, config: PlanConfig) -> Work:
     """Task of a chunk: leave out the samples whose shards of an earlier version stay."""
-
-    def run() -> Work:
-        staying = read_bucket([work.uri(STAYS, 1)])["shard"]
-        tables, counts = list[pa.Table](), list[int]()
-        for group in range(config.num_groups):
-            rows = read_bucket([work.uri(GROUPED, number)], group)
-            rows = rows.filter(pa.array(~_is_in(rows["parent_shard"], staying))).drop_columns(["parent_shard"])
-            tables.append(rows)
-            counts.append(rows.num_rows)
-        return pa.concat_tables(tables), np.repeat(np.arange(config.num_groups), counts), {"counts": counts}
-
-    return work.done(LOOSE, number, run)
+    staying = read_bucket([work.uri(STAYS, 1)])["shard"]
+    tables, counts = list[pa.Table](), list[int]()
+    for group in range(config.num_groups):
+        rows = read_bucket([work.uri(GROUPED, number)], group)
+        rows = rows.filter(pa.array(~_is_in(rows["parent_shard"], staying))).drop_columns(["parent_shard"])
+        tables.append(rows)
+        counts.append(rows.num_rows)
+    return pa.concat_tables(tables), np.repeat(np.arange(config.num_groups), counts), {"counts": counts}
 
 
-def cut_group(work: Workspace, group: int, total: int, config: PlanConfig, source: str) -> Told:
+@writes(CUTS)
+def cut_group(work: Workspace, group: int, total: int, config: PlanConfig, source: str) -> Work:
     """Task of a split and ratio: cut its samples into shards, by their sizes alone."""
 
     def pieces() -> Iterator[Int[np.ndarray, " m"]]:
         return (read_bucket([uri], group, ["num_bytes"])["num_bytes"].to_numpy() for uri in work.of_chunks(source))
 
-    def run() -> Work:
-        sizes = shard_sizes(pieces, total, config.limits)
-        return pa.table({"samples": pa.array(sizes, pa.int64())}), None, {"shards": len(sizes)}
-
-    return work.done(CUTS, group, run)
+    sizes = shard_sizes(pieces, total, config.limits)
+    return pa.table({"samples": pa.array(sizes, pa.int64())}), None, {"shards": len(sizes)}
 
 
-def deal_samples(work: Workspace, number: int, offsets: Sequence[int], firsts: Sequence[int], source: str) -> Told:
+@writes(DEALT)
+def deal_samples(work: Workspace, number: int, offsets: Sequence[int], firsts: Sequence[int], source: str) -> Work:
     """Task of a chunk: send every sample to its shard.
 
     Args:
@@ -217,33 +201,26 @@ def deal_samples(work: Workspace, number: int, offsets: Sequence[int], firsts: S
         firsts: Number of the first shard of each split and ratio.
         source: Stage whose samples are dealt.
     """
-
-    def run() -> Work:
-        tables, shards = list[pa.Table](), [np.empty(0, np.int64)]
-        for group, offset in enumerate(offsets):
-            rows = read_bucket([work.uri(source, number)], group)
-            ends = np.cumsum(read_bucket([work.uri(CUTS, group)])["samples"].to_numpy())
-            places = np.searchsorted(ends, offset + np.arange(rows.num_rows), side="right") + firsts[group]
-            tables.append(rows.append_column("group", pa.array(np.full(rows.num_rows, group))))
-            shards.append(places)
-        found = np.concatenate(shards)
-        dealt = pa.concat_tables(tables).append_column("shard", pa.array(found))
-        return dealt, found // SHARDS_PER_PART, {"rows": dealt.num_rows}
-
-    return work.done(DEALT, number, run)
+    tables, shards = list[pa.Table](), [np.empty(0, np.int64)]
+    for group, offset in enumerate(offsets):
+        rows = read_bucket([work.uri(source, number)], group)
+        ends = np.cumsum(read_bucket([work.uri(CUTS, group)])["samples"].to_numpy())
+        places = np.searchsorted(ends, offset + np.arange(rows.num_rows), side="right") + firsts[group]
+        tables.append(rows.append_column("group", pa.array(np.full(rows.num_rows, group))))
+        shards.append(places)
+    found = np.concatenate(shards)
+    dealt = pa.concat_tables(tables).append_column("shard", pa.array(found))
+    return dealt, found // SHARDS_PER_PART, {"rows": dealt.num_rows}
 
 
-def gather_shards(work: Workspace, number: int) -> Told:
+@writes(PLANS)
+def gather_shards(work: Workspace, number: int) -> Work:
     """Task of some neighbouring shards: bring the samples of each together, in the order of their rows."""
-
-    def run() -> Work:
-        rows = read_bucket(work.of_chunks(DEALT), number).sort_by([("shard", "ascending"), ("row", "ascending")])
-        shards, first = np.unique(rows["shard"].to_numpy(), return_index=True)
-        groups = rows["group"].to_numpy()[first]
-        told = {"shards": shards.tolist(), "groups": groups.tolist()}
-        return rows.drop_columns(["shard", "group"]), rows["shard"].to_numpy(), told
-
-    return work.done(PLANS, number, run)
+    rows = read_bucket(work.of_chunks(DEALT), number).sort_by([("shard", "ascending"), ("row", "ascending")])
+    shards, first = np.unique(rows["shard"].to_numpy(), return_index=True)
+    groups = rows["group"].to_numpy()[first]
+    told = {"shards": shards.tolist(), "groups": groups.tolist()}
+    return rows.drop_columns(["shard", "group"]), rows["shard"].to_numpy(), told
 
 
 def _is_in(rows: pa.ChunkedArray, chosen: pa.ChunkedArray) -> Bool[np.ndarray, " n"]:

@@ -18,12 +18,11 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from infinity.data.curation.partitioned.buckets import read_bucket, read_told, write_rows
-from infinity.data.curation.partitioned.workspace import Workspace
+from infinity.data.curation.partitioned.workspace import Told, Workspace
 from infinity.data.dataset.dealing import num_validation
 from infinity.data.dataset.layout import SAMPLE_COLUMNS, SPLITS, KeptShard, ShardPlan
 from infinity.jobs.dataset.large.parent_parts import (
     ParentRows,
-    Told,
     group_numbers,
     index_parent,
     match_pixels,
