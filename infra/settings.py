@@ -2,12 +2,23 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PREFIX = "INFINITY_"
+"""What the names of our own variables begin with; those of others keep theirs."""
+
+DATABASE = "INFINITY_DATABASE", "PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"
+Port = Annotated[int, Field(ge=1, le=65535)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SettingsError(ValueError):
+    """A variable of the environment holds what its setting cannot be."""
 
 
 class Settings(BaseSettings):
@@ -16,123 +27,54 @@ class Settings(BaseSettings):
     S3 keys are not among them: they stay in the standard AWS_* variables or files, where boto3 finds them.
     """
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True, env_prefix=PREFIX
+    )
 
-    runs: str = Field(
-        default="runs",
-        validation_alias=AliasChoices("runs", "INFINITY_RUNS"),
-        description="Root of all outputs: a folder or s3://bucket/prefix. Relative paths start at the working folder.",
-    )
-    registry: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("registry", "INFINITY_REGISTRY"),
-        description="Root of the registry of champions: a folder or s3:// URI; not set: 'registry' beside the run.",
-    )
-    ray_address: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("ray_address", "RAY_ADDRESS"),
-        description="host:port of a cluster, or http://host:8265 of its dashboard, where stages become jobs; not set: "
-        "a local Ray for the time of a stage.",
-    )
-    ray_num_cpus: int | None = Field(
-        default=None,
-        ge=1,
-        validation_alias=AliasChoices("ray_num_cpus", "INFINITY_RAY_NUM_CPUS"),
-        description="CPUs that a local Ray lends out; not set: all of the machine.",
-    )
+    runs: str = "runs"
+    """Root of all outputs: a folder or s3://bucket/prefix. Relative paths start at the working folder."""
+    registry: str | None = None
+    """Root of the registry of champions: a folder or s3:// URI; not set: 'registry' beside the run."""
+    ray_address: str | None = Field(default=None, validation_alias="RAY_ADDRESS")
+    """host:port of a cluster, or http://host:8265 of its dashboard, where stages become jobs; not set: a local Ray for
+    the time of a stage."""
+    ray_num_cpus: PositiveInt | None = None
+    """CPUs that a local Ray lends out; not set: all of the machine."""
     s3_endpoint: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("s3_endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        description="URL of an S3 server other than Amazon's.",
+        default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
-    prefect_api_url: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("prefect_api_url", "PREFECT_API_URL"),
-        description="API of a Prefect server that runs elsewhere; not set: the local stack's own server.",
-    )
-    prefect_port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65535,
-        validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
-        description="Port of the local server; not set: 4200, or any free one where that is taken.",
-    )
-    database: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices(
-            "database",
-            "INFINITY_DATABASE",
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL",
-            "PREFECT_API_DATABASE_CONNECTION_URL",
-        ),
-        description="Database behind the local Prefect server: sqlite or postgresql+asyncpg://user:password@host/name; "
-        "not set: that of the last start, at first sqlite.",
-    )
-    prefect_auth: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("prefect_auth", "PREFECT_API_AUTH_STRING"),
-        description="What Prefect's server asks clients for, name:password; not set: the local stack makes its own.",
-    )
-    prefect_server_auth: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("prefect_server_auth", "PREFECT_SERVER_API_AUTH_STRING"),
-        description="The same as the server's own setting; not set: the clients' one.",
-    )
-    prefect_api_key: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("prefect_api_key", "PREFECT_API_KEY"),
-        description="Key of a hosted Prefect.",
-    )
-    files_port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65535,
-        validation_alias=AliasChoices("files_port", "INFINITY_FILES_PORT"),
-        description="Port of the local file server; not set: a free one, the same at every start.",
-    )
-    files_url: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("files_url", "INFINITY_FILES_URL"),
-        description="URL under which a browser finds the root of runs; the local stack serves it and sets this.",
-    )
-    server_patience_s: float = Field(
-        default=6 * 3600.0,
-        ge=0.0,
-        validation_alias=AliasChoices("server_patience_s", "INFINITY_SERVER_PATIENCE_S"),
-        description="How long a flow that has done its work waits for a Prefect server that is away, in seconds.",
-    )
-    price_cpu_hour: float = Field(
-        default=0.0,
-        ge=0.0,
-        validation_alias=AliasChoices("price_cpu_hour", "INFINITY_PRICE_CPU_HOUR"),
-        description="Price of one CPU for an hour, in any currency; plans and run pages show what a run costs.",
-    )
-    price_gpu_hour: float = Field(
-        default=0.0,
-        ge=0.0,
-        validation_alias=AliasChoices("price_gpu_hour", "INFINITY_PRICE_GPU_HOUR"),
-        description="Price of one GPU for an hour.",
-    )
-    log_format: Literal["text", "json"] = Field(
-        default="text",
-        validation_alias=AliasChoices("log_format", "INFINITY_LOG_FORMAT"),
-        description="Form of the logs of all processes: text for people, or json, one object per line.",
-    )
-    work_pool: str = Field(
-        default="local",
-        validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),
-        description="Name of the work pool that prefect.yaml deploys to and the local worker serves.",
-    )
-    environment: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("environment", "INFINITY_ENVIRONMENT"),
-        description="Environment of prefect.yaml whose deployments `make up` makes and serves; not set: local ones.",
-    )
-    state: Path = Field(
-        default=REPOSITORY / ".local",
-        validation_alias=AliasChoices("state", "INFINITY_STATE"),
-        description="Folder of the local stack: process ids, logs and Prefect's database.",
-    )
+    """URL of an S3 server other than Amazon's."""
+    prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    """API of a Prefect server that runs elsewhere; not set: the local stack's own server."""
+    prefect_port: Port | None = None
+    """Port of the local server; not set: 4200, or any free one where that is taken."""
+    database: SecretStr | None = Field(default=None, validation_alias=AliasChoices(*DATABASE))
+    """Database behind the local Prefect server: sqlite or postgresql+asyncpg://user:password@host/name; not set: that
+    of the last start, at first sqlite."""
+    prefect_auth: SecretStr | None = Field(default=None, validation_alias="PREFECT_API_AUTH_STRING")
+    """What Prefect's server asks clients for, name:password; not set: the local stack makes its own."""
+    prefect_server_auth: SecretStr | None = Field(default=None, validation_alias="PREFECT_SERVER_API_AUTH_STRING")
+    """The same as the server's own setting; not set: the clients' one."""
+    prefect_api_key: SecretStr | None = Field(default=None, validation_alias="PREFECT_API_KEY")
+    """Key of a hosted Prefect."""
+    files_port: Port | None = None
+    """Port of the local file server; not set: a free one, the same at every start."""
+    files_url: str | None = None
+    """URL under which a browser finds the root of runs; the local stack serves it and sets this."""
+    server_patience_s: Amount = 6 * 3600.0
+    """How long a flow that has done its work waits for a Prefect server that is away, in seconds."""
+    price_cpu_hour: Amount = 0.0
+    """Price of one CPU for an hour, in any currency; plans and run pages show what a run costs."""
+    price_gpu_hour: Amount = 0.0
+    """Price of one GPU for an hour."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the logs of all processes: text for people, or json, one object per line."""
+    work_pool: str = "local"
+    """Name of the work pool that prefect.yaml deploys to and the local worker serves."""
+    environment: str | None = None
+    """Environment of prefect.yaml whose deployments `make up` makes and serves; not set: local ones."""
+    state: Path = REPOSITORY / ".local"
+    """Folder of the local stack: process ids, logs and Prefect's database."""
 
     @property
     def pool(self) -> str:
@@ -148,11 +90,24 @@ class Settings(BaseSettings):
     @classmethod
     def _ends_in_api(cls, value: str | None) -> str | None:
         if value is not None and not (value.startswith(("http://", "https://")) and "/api" in value):
-            raise ValueError(f"PREFECT_API_URL: expected something like http://127.0.0.1:4200/api, got {value!r}")
+            raise ValueError("expected something like http://127.0.0.1:4200/api")
         return value
 
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process, read once."""
-    return Settings()
+    """Return the settings of this process, read once.
+
+    Raises:
+        SettingsError: A variable holds what its setting cannot be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(map(_sentence, error.errors()))) from error
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])  # the variable's, or the field's where the prefix makes one of the other
+    said = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return f"{name if name.isupper() else f'{PREFIX}{name.upper()}'}: {said}, found {error['input']!r}"
