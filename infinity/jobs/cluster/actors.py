@@ -44,8 +44,8 @@ class WorkersError(RuntimeError):
 
 
 @contextmanager
-def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[Any]]:
-    """Actors of a class that takes a device and a number of threads; they end with the block.
+def actors(kind: type[Any], workers: WorkersConfig, most: int, *more: Any) -> Iterator[list[Any]]:
+    """Actors of a class that takes a device, a number of threads and what else is given; they end with the block.
 
     Args:
         workers: Number and size of the workers. The cluster may have room for fewer, which changes no result.
@@ -56,7 +56,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
     """
     device = "cuda" if workers.use_gpu else "cpu"
     if is_in_process():
-        yield [kind(device, workers.threads)]
+        yield [kind(device, workers.threads, *more)]
         return
     import ray
 
@@ -67,7 +67,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
         max_restarts=workers.max_failures,
         max_task_retries=workers.max_failures,
     )
-    team = [actor_type.remote(device, workers.threads) for _ in range(number)]
+    team = [actor_type.remote(device, workers.threads, *more) for _ in range(number)]
     try:
         yield team
     finally:

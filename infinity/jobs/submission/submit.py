@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import TypeVar
 
 from infinity import storage
 from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.signals import asked_by_signal
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
 from infinity.jobs.submission.files import MAY_PASS, NOT_SEEN, JobFiles, submission_id
@@ -78,7 +78,7 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
     if is_done(spec):
         return load_report(spec, report_type)
     client, files = JobClient(address), JobFiles.of(spec)
-    with _asked_to_end() as asked, signing(files, watcher.run):
+    with asked_by_signal(signal.SIGTERM) as asked, signing(files, watcher.run):
         while True:
             submitted = _begin(client, files, spec, watcher)
             state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
@@ -261,23 +261,3 @@ def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState)
 
 _ERROR = re.compile(r'^(?:\S+ |\{.*"message": ")error: (.+?)(?:", "\w+": ".*|"\})?$', re.MULTILINE)
 """Last words in the log of a job, as text or as a JSON line."""
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
-    """Inside the block a SIGTERM sets the event; a second one has its previous effect."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    previous = signal.getsignal(signal.SIGTERM)
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
-        asked.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)

@@ -14,14 +14,13 @@ from infinity import storage
 from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
-from infinity.jobs.cluster.actors import with_patience
-from infinity.jobs.cluster.connection import connect, is_in_process
+from infinity.jobs.cluster.actors import actors, each
+from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 from infinity.jobs.training.transformer import TrainTransformerSpec
-from infinity.jobs.watching import end_actor
 from infinity.scales import Resolution
 from infinity.storage.fences import fenced
 from infinity.storage.leases.lease import LeaseFence
@@ -123,6 +122,7 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
     Raises:
         ManifestError: A shard does not hold what the manifest says.
         StorageError: A file cannot be read or written.
+        WorkersError: Workers died more often than allowed, or the cluster has no room for a single one.
     """
     return once(spec, EncodeReport, lambda tenure: _run(spec, tenure), progress)
 
@@ -177,40 +177,17 @@ def _encode(
     spec: EncodeSpec, missing: Sequence[PartRange], fence: LeaseFence
 ) -> Iterator[tuple[PartRange, EncodedPart]]:
     """Yield finished parts in any order, from actors that load the models once."""
-    if is_in_process():
-        worker = _EncodingActor(spec, fence)
-        for part_range in missing:
-            yield part_range, worker.encode(part_range)
-        return
-    import ray
-    from ray.exceptions import RayTaskError
-    from ray.util import ActorPool
-
-    workers = spec.workers
-    actor = ray.remote(with_patience(_EncodingActor)).options(
-        num_cpus=workers.threads,
-        num_gpus=int(workers.use_gpu),
-        max_restarts=workers.max_failures,
-        max_task_retries=workers.max_failures,
-    )
-    actors = [actor.remote(spec, fence) for _ in range(min(workers.num_workers, len(missing)))]
-    try:
-        pool = ActorPool(actors)
-        yield from pool.map_unordered(lambda each, part_range: each.encode_named.remote(part_range), missing)
-    except RayTaskError as error:
-        raise error.cause from None  # Ray's own text is a trace of internals
-    finally:
-        for each in actors:
-            end_actor(each)
+    with actors(_EncodingActor, spec.workers, len(missing), spec, fence) as team:
+        for index, part in each(team, "encode", [(part_range,) for part_range in missing]):
+            yield missing[index], part
 
 
 class _EncodingActor:
     """Actor that holds the frozen models, and encodes part after part."""
 
-    def __init__(self, spec: EncodeSpec, fence: LeaseFence) -> None:
+    def __init__(self, device: str, threads: int, spec: EncodeSpec, fence: LeaseFence) -> None:
+        torch.set_num_threads(threads)
         self._fence = fence
-        torch.set_num_threads(spec.workers.threads)
-        device = "cuda" if spec.workers.use_gpu else "cpu"
         self._spec, self._manifest = spec, Manifest.load(spec.manifest)
         encoder = None if spec.text is None else build_text_encoder(spec.text, device)
         self._frozen = FrozenModels(
@@ -229,7 +206,3 @@ class _EncodingActor:
             part = encode_part(self._manifest, part_range, spec.resolution, self._frozen, spec.folder)
             storage.write_text(_mark(spec.folder, part_range), part.dump())
         return part
-
-    def encode_named(self, part_range: PartRange) -> tuple[PartRange, EncodedPart]:
-        """Encode a part, and return it with its range."""
-        return part_range, self.encode(part_range)

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
+from infinity.jobs.signals import asked_by_signal
 from infinity.jobs.watching import actor_here, end_actor
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
                 logger.warning("asked to end: the workers store their state; a second signal ends at once, without it")
             ray.get(bell.ring.remote())
 
-    with _asked_by_signal() as asked:
+    with asked_by_signal(signal.SIGTERM, signal.SIGINT) as asked:
         thread = threading.Thread(target=pass_on, args=(asked,), name="stop", daemon=True)
         thread.start()
         try:
@@ -115,38 +115,5 @@ def stopping_here(lost: threading.Event) -> Iterator[Callable[[], bool]]:
     Args:
         lost: Set when another process owns the training.
     """
-    with _asked_by_signal() as asked:
+    with asked_by_signal(signal.SIGTERM, signal.SIGINT) as asked:
         yield lambda: asked.is_set() or lost.is_set()
-
-
-@contextmanager
-def _asked_by_signal() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGTERM or SIGINT sets; a SIGINT is raised again at the end of the block.
-
-    Raises:
-        KeyboardInterrupt: The signal was SIGINT; what the block had to do for it is done.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
-    heard: list[int] = []
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        restore()
-        heard.append(number)
-        asked.set()
-
-    for number in previous:
-        signal.signal(number, on_signal)
-    try:
-        yield asked
-    finally:
-        restore()
-    if signal.SIGINT in heard:
-        raise KeyboardInterrupt
