@@ -33,23 +33,25 @@ from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.ranges import Count
 from infinity.reporting.summary import Sheet
 
-BENCHMARKS_OF_PICTURES = frozenset(
-    {
-        "geneval",
-        "dpg",
-        "clip_score",
-        "image_reward",
-        "hps",
-        "hps3",
-        "pick_score",
-        "diversity",
-        "judge",
-        "text_rendering",
-        "cmmd",
-        "fd_dinov2",
-        "t2i_compbench",
-    }
-)
+_OVER_PROMPTS = {
+    "scenes": "scenes",
+    "geneval": "GenEval",
+    "dpg": "DPG-Bench",
+    "clip_score": "CLIP score",
+    "image_reward": "ImageReward",
+    "hps": "HPSv2",
+    "hps3": "HPSv3",
+    "pick_score": "PickScore",
+    "diversity": "diversity",
+    "judge": "judge",
+    "text_rendering": "text rendering",
+    "cmmd": "CMMD",
+    "fd_dinov2": "FD-DINOv2",
+    "t2i_compbench": "T2I-CompBench",
+}
+"""Fields of a spec whose benchmark reads prompts, and the benchmark's name in words."""
+
+BENCHMARKS_OF_PICTURES = frozenset(_OVER_PROMPTS) - {"scenes"}
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 DRAWN_BENCHMARKS = BENCHMARKS_OF_PICTURES - {"t2i_compbench"}
@@ -217,23 +219,8 @@ class EvaluateSpec(JobSpec):
 
     def prompt_benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
         """Yield the benchmarks over prompts with their names in words."""
-        named: dict[str, PromptBenchmark | None] = {
-            "scenes": self.scenes,
-            "GenEval": self.geneval,
-            "DPG-Bench": self.dpg,
-            "CLIP score": self.clip_score,
-            "ImageReward": self.image_reward,
-            "HPSv2": self.hps,
-            "HPSv3": self.hps3,
-            "PickScore": self.pick_score,
-            "diversity": self.diversity,
-            "judge": self.judge,
-            "text rendering": self.text_rendering,
-            "CMMD": self.cmmd,
-            "FD-DINOv2": self.fd_dinov2,
-            "T2I-CompBench": self.t2i_compbench,
-        }
-        for name, benchmark in named.items():
+        for field_name, name in _OVER_PROMPTS.items():
+            benchmark: PromptBenchmark | None = getattr(self, field_name)
             if benchmark is not None:
                 yield name, benchmark
 
