@@ -33,12 +33,13 @@ from infinity.checkpoint.record import (
     CheckpointError,
     is_committed,
 )
-from infinity.checkpoint.weights import build, check_finite, check_fit, load_weights
+from infinity.checkpoint.weights import build, check_finite, check_fit, load_weights, shorten
 from infinity.checkpoint.writing import (
     MAX_FILE_BYTES,
     Piece,
     WriterPart,
     commit_parts,
+    in_files,
     save_checkpoint,
     withdraw,
     write_part,
@@ -61,12 +62,14 @@ __all__ = [
     "check_finite",
     "check_fit",
     "commit_parts",
+    "in_files",
     "is_committed",
     "load_checkpoint",
     "load_weights",
     "open_checkpoint",
     "read_kind_and_config",
     "save_checkpoint",
+    "shorten",
     "withdraw",
     "write_part",
 ]

@@ -129,9 +129,7 @@ def open_checkpoint(uri: str, *, kind: str | None = None) -> OpenCheckpoint:
         StorageError: The folder cannot be read.
     """
     digest, entries = read_checksums(uri)
-    about = read_about(uri, entries)
-    if kind is not None and about["kind"] != kind:
-        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r}")
+    about = read_about(uri, entries, kind)
     files = {name: _File(uri, name, entries[name]) for name in sorted(entries) if name.endswith(".safetensors")}
     return OpenCheckpoint(
         uri=uri,
@@ -176,9 +174,7 @@ def read_kind_and_config(uri: str, *, kind: str | None = None) -> tuple[str, dic
     Raises:
         CheckpointError: The folder is missing or unfinished, its description is damaged, or it is of another kind.
     """
-    about = read_about(uri, read_checksums(uri)[1])
-    if kind is not None and about["kind"] != kind:
-        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r:.80}")
+    about = read_about(uri, read_checksums(uri)[1], kind)
     return about["kind"], about["config"]
 
 

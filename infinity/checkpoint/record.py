@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from infinity import storage
@@ -51,10 +52,8 @@ def read_checksums(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
             )
         raise CheckpointError(f"{uri}: expected a checkpoint folder, found nothing there")
     marker = storage.read_bytes(storage.join(uri, MARKER_FILE)).decode("utf-8", "replace").strip()
-    try:
+    with _expected_there(uri, CHECKSUMS_FILE):
         data = storage.read_bytes(storage.join(uri, CHECKSUMS_FILE))
-    except storage.FileMissingError as error:
-        raise CheckpointError(f"{uri}: damaged checkpoint: {CHECKSUMS_FILE} is missing") from error
     if digest_of(data) != marker:
         raise CheckpointError(f"{uri}: damaged checkpoint: {CHECKSUMS_FILE} is not the one that was committed")
     return marker, _files(storage.join(uri, CHECKSUMS_FILE), data)
@@ -70,20 +69,23 @@ def _files(where: str, data: bytes) -> dict[str, dict[str, Any]]:
         if not name or "/" in name or "\\" in name or name in (".", ".."):
             raise CheckpointError(f"{where}: expected names of files in the same folder, found {name!r:.80}")
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
-            raise CheckpointError(f"{where}: expected a sha256 of {name!r:.80}, found {_kind(entry)}")
+            raise CheckpointError(f"{where}: expected a sha256 of {name!r:.80}, found {typed(entry)}")
     return files
 
 
-def read_about(uri: str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def read_about(uri: str, files: Mapping[str, Mapping[str, Any]], kind: str | None) -> dict[str, Any]:
     """Read kind, configuration and extra, and check their types.
 
+    Args:
+        kind: Expected kind; None accepts any.
+
     Raises:
-        CheckpointError: The file is damaged, of another format, or lacks one of these.
+        CheckpointError: The file is damaged, of another format or kind, or lacks one of these.
     """
     where = storage.join(uri, CONFIG_FILE)
     about = _parsed(where, read_verified(uri, CONFIG_FILE, files[CONFIG_FILE]))
     if not isinstance(about, dict):
-        raise CheckpointError(f"{where}: expected an object that describes a checkpoint, found {_kind(about)}")
+        raise CheckpointError(f"{where}: expected an object that describes a checkpoint, found {typed(about)}")
     version = about.get("format")
     if isinstance(version, bool) or version not in (FORMAT, JOINT_FORMAT):
         raise CheckpointError(
@@ -95,8 +97,10 @@ def read_about(uri: str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         fields += (("pieces", dict),)
     for name, expected in fields:
         if name not in about or not isinstance(about[name], expected):
-            found = _kind(about[name]) if name in about else "nothing"
+            found = typed(about[name]) if name in about else "nothing"
             raise CheckpointError(f"{where}: expected {_NAMES[expected]} under {name!r}, found {found}")
+    if kind is not None and about["kind"] != kind:
+        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r:.80}")
     return about
 
 
@@ -110,8 +114,17 @@ def _parsed(where: str, data: bytes) -> Any:
         raise CheckpointError(str(error)) from error
 
 
-def _kind(value: Any) -> str:
+def typed(value: Any) -> str:
+    """Return the type and the beginning of a value, for messages."""
     return f"{type(value).__name__} {value!r:.80}"
+
+
+@contextmanager
+def _expected_there(uri: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except storage.FileMissingError as error:
+        raise CheckpointError(f"{uri}: damaged checkpoint: {name} is missing") from error
 
 
 def verify(uri: str, name: str, expected: Mapping[str, Any]) -> None:
@@ -120,10 +133,8 @@ def verify(uri: str, name: str, expected: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: The sha256 differs, or the file is missing.
     """
-    try:
+    with _expected_there(uri, name):
         found = storage.sha256(storage.join(uri, name))
-    except storage.FileMissingError as error:
-        raise CheckpointError(f"{uri}: damaged checkpoint: {name} is missing") from error
     _compare(uri, name, found, expected)
 
 
@@ -133,10 +144,8 @@ def read_verified(uri: str, name: str, expected: Mapping[str, Any]) -> bytes:
     Raises:
         CheckpointError: The sha256 differs, or the file is missing.
     """
-    try:
+    with _expected_there(uri, name):
         data = storage.read_bytes(storage.join(uri, name))
-    except storage.FileMissingError as error:
-        raise CheckpointError(f"{uri}: damaged checkpoint: {name} is missing") from error
     _compare(uri, name, hashlib.sha256(data).hexdigest(), expected)
     return data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -65,16 +65,16 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -
     own = module.state_dict()
     problems = []
     if missing := sorted(set(own) - set(tensors)):
-        problems.append(f"missing {_names(missing)}")
+        problems.append(f"missing {shorten(missing)}")
     if unknown := sorted(set(tensors) - set(own)):
-        problems.append(f"unknown {_names(unknown)}")
+        problems.append(f"unknown {shorten(unknown)}")
     shapes = [
         f"{name} of shape {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
     if shapes:
-        problems.append(f"other shapes: {_names(shapes)}")
+        problems.append(f"other shapes: {shorten(shapes)}")
     if problems:
         raise CheckpointError(
             f"{where}: these tensors are not those of a {type(module).__name__} of this configuration: "
@@ -91,7 +91,7 @@ def check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
     wrong = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if wrong:
         raise CheckpointError(
-            f"{where}: expected finite numbers, found NaN or infinity in {_names(wrong)}; take an earlier "
+            f"{where}: expected finite numbers, found NaN or infinity in {shorten(wrong)}; take an earlier "
             "checkpoint or copy the file again"
         )
 
@@ -104,6 +104,7 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())  # NaN propagates into both
 
 
-def _names(names: list[str]) -> str:
+def shorten(names: Sequence[str]) -> str:
+    """Join names; of many, only the first and the number of the others."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more

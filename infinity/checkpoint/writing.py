@@ -135,7 +135,7 @@ def write_part(
     """
     stem = "model" if num_writers == 1 else f"model-{writer + 1}of{num_writers}"
     part = WriterPart()
-    groups = list(_groups(pieces, max_file_bytes))
+    groups = list(in_files({name: piece.tensor for name, piece in pieces.items()}, max_file_bytes))
     for number, names in enumerate(groups, start=1):
         file = f"{stem}.safetensors" if len(groups) == 1 else f"{stem}-{number:05d}.safetensors"
         part.files[file] = _write_tensors(uri, file, {name: pieces[name].tensor for name in names})
@@ -192,17 +192,16 @@ def _write(uri: str, name: str, data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[str]]:
+def in_files(tensors: Mapping[str, Tensor], max_file_bytes: int) -> Iterator[list[str]]:
     """Yield the names of the tensors of each file, in order; an empty model has one empty file."""
     names: list[str] = []
     size = 0
-    for name, piece in pieces.items():
-        num_bytes = piece.tensor.nbytes
-        if names and size + num_bytes > max_file_bytes:
+    for name, tensor in tensors.items():
+        if names and size + tensor.nbytes > max_file_bytes:
             yield names
             names, size = [], 0
         names.append(name)
-        size += num_bytes
+        size += tensor.nbytes
     yield names
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity.checkpoint import CheckpointError
+from infinity.checkpoint.record import typed
 from infinity.scales import SIZES, Size
 from infinity.transformer.config import Positions
 
@@ -53,7 +54,7 @@ def read_arguments(found: Any, *, where: str) -> TrainingArguments:
             that ours cannot be.
     """
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{where}: expected the arguments of a training under 'args', found {_kind(found)}")
+        raise CheckpointError(f"{where}: expected the arguments of a training under 'args', found {typed(found)}")
     for name, (needed, meaning) in _MUST_BE.items():
         if name in found and found[name] != needed:
             raise CheckpointError(
@@ -62,7 +63,7 @@ def read_arguments(found: Any, *, where: str) -> TrainingArguments:
             )
     eps = found.get("norm_eps")
     if eps is not None and (isinstance(eps, bool) or not isinstance(eps, float | int) or not 0 <= eps < 1):
-        raise CheckpointError(f"{where}: expected a norm_eps from 0 to below 1 among the arguments, found {_kind(eps)}")
+        raise CheckpointError(f"{where}: expected a norm_eps from 0 to below 1 among the arguments, found {typed(eps)}")
     only_first = _one_of(found, "add_lvl_embeding_only_first_block", {0: False, 1: True}, where)
     path = found.get("vae_ckpt")
     return TrainingArguments(
@@ -104,9 +105,5 @@ def _one_of(found: Mapping[Any, Any], name: str, known: Mapping[Any, Any], where
     except (KeyError, TypeError):
         raise CheckpointError(
             f"{where}: expected {name} to be one of {', '.join(map(str, known))} among the training's arguments, found "
-            f"{_kind(found[name])}"
+            f"{typed(found[name])}"
         ) from None
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__name__} {value!r:.80}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from infinity.checkpoint import CheckpointError, check_finite
-
-_MOST_NAMES = 12
+from infinity.checkpoint import CheckpointError, check_finite, shorten
+from infinity.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,15 @@ class Entry:
 
 
 def read_entries(
-    entries: Sequence[Entry], published: Mapping[str, Tensor], own_shapes: Mapping[str, tuple[int, ...]], *, where: str
+    entries: Sequence[Entry], published: Mapping[str, Tensor], own: Mapping[str, tuple[int, ...]], *, where: str
 ) -> dict[str, Tensor]:
     """Translate published tensors to our names and shapes; data types are kept, memory is shared.
 
     Constant buffers may be absent, since the published loader computes them too.
+
+    Args:
+        own: Our names and shapes (``own_shapes``).
+        where: Name of the source in error messages.
 
     Raises:
         CheckpointError: Tensors are missing, unknown, of another shape or not finite, or a constant has another value;
@@ -60,7 +64,7 @@ def read_entries(
             _check_constant(entry, tensor, published, where)
         if not entry.ours:
             continue
-        shapes = [own_shapes[name] for name in entry.ours]
+        shapes = [own[name] for name in entry.ours]
         if len(shapes) == 1:
             ours[entry.ours[0]] = tensor.reshape(shapes[0])
         else:
@@ -115,10 +119,11 @@ def count_numbered(names: Iterable[str], prefix: str) -> int:
     return len({name[len(prefix) :].split(".", 1)[0] for name in names if name.startswith(prefix)})
 
 
-def shorten(names: Sequence[str]) -> str:
-    """Join names; of many, only the first and the number of the others."""
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+@lru_cache(maxsize=16)
+def own_shapes(model: Callable[[Config], nn.Module], config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of our model of a configuration, without memory for values."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in model(config).state_dict().items()}
 
 
 def _check_constant(entry: Entry, tensor: Tensor, published: Mapping[str, Tensor], where: str) -> None:

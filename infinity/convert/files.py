@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from infinity import storage
-from infinity.checkpoint import CheckpointError
+from infinity.checkpoint import CheckpointError, in_files, shorten
 from infinity.config import parse_json
 from infinity.convert.arguments import TrainingArguments, read_arguments
-from infinity.convert.entries import check_names, shorten
+from infinity.convert.entries import check_names
 
 TOKENIZER_KEY = "vae"
 """Key of the tensors in a published tokenizer file."""
@@ -126,21 +126,13 @@ def write_shards(folder: str, tensors: Mapping[str, Tensor], *, max_shard_bytes:
     Raises:
         StorageError: A file cannot be written.
     """
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        num_bytes = tensor.numel() * tensor.element_size()
-        if shards[-1] and size + num_bytes > max_shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += num_bytes
+    shards = list(in_files(tensors, max_shard_bytes))
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"pytorch_model-{number:05d}-of-{len(shards):05d}.bin"
-        write_pickle(storage.join(folder, file), shard)
+        write_pickle(storage.join(folder, file), {name: tensors[name] for name in shard})
         weight_map |= dict.fromkeys(shard, file)
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    total = sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     text = json.dumps(index, indent=2, sort_keys=True) + "\n"
     storage.write_text(storage.join(folder, f"pytorch_model.bin{_INDEX_SUFFIX}"), text)

@@ -12,9 +12,9 @@ from torch import Tensor
 from infinity import storage
 from infinity.checkpoint import Checkpoint, CheckpointError
 from infinity.config import ConfigError, parse_json
-from infinity.convert.entries import read_entries
-from infinity.convert.tokenizer_names import own_shapes, tokenizer_entries, with_usual_names
-from infinity.tokenizer import TokenizerConfig
+from infinity.convert.entries import own_shapes, read_entries
+from infinity.convert.tokenizer_names import tokenizer_entries, with_usual_names
+from infinity.tokenizer import Tokenizer, TokenizerConfig
 
 SOURCE_FILE = "published.json"
 """File beside an imported tokenizer with the name of its source. It is not a part of the checkpoint, so that the digest
@@ -96,7 +96,8 @@ def check_same_tokenizer(
         "of one mean nothing to the other. Import the tokenizer that it was trained with"
     )
     try:
-        carried = read_entries(tokenizer_entries(config), with_usual_names(published), own_shapes(config), where=where)
+        own = own_shapes(Tokenizer, config)
+        carried = read_entries(tokenizer_entries(config), with_usual_names(published), own, where=where)
     except CheckpointError as error:
         raise wrong from error
     for name, given in checkpoint.tensors.items():

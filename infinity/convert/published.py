@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from infinity.checkpoint import CheckpointError, build, load_checkpoint, save_checkpoint
+from infinity.checkpoint import CheckpointError, build, load_checkpoint, save_checkpoint, shorten
 from infinity.config import Config
 from infinity.convert import tokenizer_names, transformer_names
 from infinity.convert.arguments import agreed, size_in_name
-from infinity.convert.entries import read_entries, shorten, write_entries
+from infinity.convert.entries import own_shapes, read_entries, write_entries
 from infinity.convert.files import (
     MAX_SHARD_BYTES,
     PICKLES,
@@ -155,7 +155,7 @@ def transformer_from_published(
     )
     num_chunks = transformer_names.num_block_chunks(published)
     entries = transformer_names.transformer_entries(config, num_chunks)
-    tensors = read_entries(entries, published, transformer_names.own_shapes(config), where=where)
+    tensors = read_entries(entries, published, own_shapes(Transformer, config), where=where)
     return PublishedTransformer(config=config, tensors=tensors, num_chunks=num_chunks, where=where)
 
 
@@ -183,7 +183,7 @@ def tokenizer_from_published(
     published = tokenizer_names.with_usual_names(published)
     config = config or tokenizer_names.infer_tokenizer_config(published, where=where, fold=fold)
     entries = tokenizer_names.tokenizer_entries(config)
-    tensors = read_entries(entries, published, tokenizer_names.own_shapes(config), where=where)
+    tensors = read_entries(entries, published, own_shapes(Tokenizer, config), where=where)
     return PublishedTokenizer(config=config, tensors=tensors, where=where)
 
 
@@ -270,7 +270,7 @@ def export_transformer(
     """
     checkpoint = load_checkpoint(model, kind=_TRANSFORMER_KIND)
     config = TransformerConfig.from_json(checkpoint.config.get("transformer"), where=f"{model}: transformer")
-    own = transformer_names.own_shapes(config)
+    own = own_shapes(Transformer, config)
     if wrong := {name for name, shape in own.items() if tuple(checkpoint.tensors.get(name, _NOTHING).shape) != shape}:
         raise CheckpointError(f"{model}: these tensors are not those of its configuration: {shorten(sorted(wrong))}")
     remembered = _Remembered.from_json(checkpoint.extra.get(_EXTRA, {}), where=f"{model}: {_EXTRA}")

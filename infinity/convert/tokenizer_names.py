@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from infinity.checkpoint import CheckpointError
 from infinity.convert.entries import Entry, count_numbered, shape_of
-from infinity.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer import TokenizerConfig
 
 _UNWRAPPED = re.compile(
     r"(?P<path>(?:encoder|decoder)\..*?)(?P<layer>conv_in|conv_out|norm_out|conv[12]|norm[12]|nin_shortcut|"
@@ -67,13 +66,6 @@ def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold:
         )
     except ValueError as error:
         raise CheckpointError(f"{where}: the tensors' shapes fit no tokenizer: {error}") from error
-
-
-@lru_cache(maxsize=8)
-def own_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
-    """Return our names and shapes, without memory for values."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Tokenizer(config).state_dict().items()}
 
 
 def tokenizer_entries(config: TokenizerConfig) -> list[Entry]:

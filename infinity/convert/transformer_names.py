@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from infinity.checkpoint import CheckpointError
 from infinity.convert.entries import Entry, count_numbered, shape_of
-from infinity.transformer import Transformer, TransformerConfig
+from infinity.transformer import TransformerConfig
 from infinity.transformer.config import Positions
 
 _USUAL_MLP_RATIO = 4.0
@@ -84,13 +83,6 @@ def infer_transformer_config(
     except ValueError as error:
         raise CheckpointError(f"{where}: the tensors' shapes fit no transformer: {error}") from error
     return config if config.hidden_width == hidden else config.replace(mlp_ratio=hidden / width)
-
-
-@lru_cache(maxsize=8)
-def own_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Return our names and shapes, without memory for values."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
 
 
 def transformer_entries(config: TransformerConfig, num_chunks: int) -> list[Entry]:
