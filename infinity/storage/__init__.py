@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import quote
 
 from infinity.storage.backends import archives, local
 from infinity.storage.backends.archives import inside_archive, inside_join, is_archive, is_inside_archive, left_out
@@ -33,7 +32,7 @@ from infinity.storage.errors import (
 )
 from infinity.storage.inside import inside as inside_places
 from infinity.storage.outages import patience, patient, stay_patient
-from infinity.storage.places import SCHEME, local_path, named
+from infinity.storage.places import SCHEME, below, join, local_path, named
 
 __all__ = [
     "Draft",
@@ -59,7 +58,6 @@ __all__ = [
     "join",
     "left_out",
     "list_details",
-    "list_drafts",
     "list_files",
     "list_inside",
     "local_copy",
@@ -101,12 +99,6 @@ class Draft(Protocol):
     def publish(self, name: str) -> bool:
         """Make the file appear under ``name``, whole; False if a file of that name was there, which then stays."""
         ...
-
-
-def join(uri: str, *parts: str) -> str:
-    """Return the URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
-    joined = named(uri).rstrip("/") if uri != "/" else ""
-    return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
 
 
 def name(uri: str) -> str:
@@ -248,17 +240,6 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
     return _infos(uri, entries)
 
 
-def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
-    """Return URIs and times of change of files that writers on this machine began and did not finish; none in S3.
-
-    Raises:
-        StorageError: The folder cannot be listed: no such bucket, refused credentials.
-    """
-    path = local_path(uri)
-    found = [] if path is None else local.list_drafts(path)
-    return tuple((_below(uri, relative), changed) for relative, changed in found)
-
-
 def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
     """Return the details of all files below ``roots``, and the URIs of links that lead to another place, sorted.
 
@@ -274,7 +255,7 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
     if path is None:
         return _infos(uri, remote(uri).list_entries(uri)), archives.outside(uri)
     found = local.list_below(path, [root for each in roots if (root := local_path(each)) is not None])
-    return _infos(uri, found.entries), tuple(_below(uri, relative) for relative in found.outside)
+    return _infos(uri, found.entries), tuple(below(uri, relative) for relative in found.outside)
 
 
 def inside(roots: Sequence[str]) -> Callable[[str], bool]:
@@ -298,12 +279,7 @@ def inside(roots: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _infos(uri: str, entries: Sequence[tuple[str, int, str]]) -> tuple[FileInfo, ...]:
-    return tuple(FileInfo(_below(uri, relative), num_bytes, version) for relative, num_bytes, version in entries)
-
-
-def _below(uri: str, relative: str) -> str:
-    """Return the URI of a relative path; only file:// URIs spell special characters as %xx."""
-    return join(uri, quote(relative) if uri.lower().startswith("file://") else relative)
+    return tuple(FileInfo(below(uri, relative), num_bytes, version) for relative, num_bytes, version in entries)
 
 
 def delete_tree(uri: str) -> None:
@@ -329,7 +305,7 @@ def upload_folder(folder: Path | str, uri: str) -> None:
     if not source.is_dir():
         raise FileMissingError(f"{source}: expected a folder to copy from, found none")
     for relative, _, _ in local.list_entries(source):
-        target = _below(uri, relative)
+        target = below(uri, relative)
         path = local_path(target)
         if path is None:
             writable(target).upload_file(source / relative, target)

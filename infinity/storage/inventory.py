@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from infinity.storage import delete_tree
 from infinity.storage.backends import local, s3, s3_uploads
 from infinity.storage.backends.listing import walk
 from infinity.storage.names import is_part
-from infinity.storage.places import local_path
+from infinity.storage.places import below, local_path
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as a listing tells it.
+    """A file as a listing tells it, or what a writer began and did not finish.
 
     Attributes:
-        uri: Place of the file.
-        changed: Time of its last change, in seconds since 1970, by the clock of the store.
-    """
-
-    uri: str
-    num_bytes: int
-    changed: float
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedFile:
-    """A temporary file on a disk, or an upload to a bucket in parts, that was begun and did not end.
-
-    Attributes:
-        uri: Place of the temporary file; in a bucket the place that the file was meant for.
-        changed: Time of the last change; in a bucket of the beginning, in seconds since 1970.
-        upload: Id of the upload; empty on a disk.
+        uri: Place of the file; of an upload to a bucket in parts the place that it was meant for.
+        changed: Time of its last change, or of an upload's beginning, in seconds since 1970 by the clock of the store.
+        upload: Id of an upload that did not end; empty for all else.
     """
 
     uri: str
@@ -50,7 +36,7 @@ class UnfinishedFile:
         if self.upload:
             s3_uploads.abort_upload(self.uri, self.upload)
         else:
-            local.delete_tree(Path(self.uri))
+            delete_tree(self.uri)
 
 
 def stored_files(uri: str) -> tuple[StoredFile, ...]:
@@ -62,9 +48,9 @@ def stored_files(uri: str) -> tuple[StoredFile, ...]:
     path = local_path(uri)
     if path is None:
         found = s3.list_times(uri)
-        return tuple(StoredFile(f"{uri.rstrip('/')}/{key}", size, changed) for key, size, changed in found)
+        return tuple(StoredFile(below(uri, key), size, changed) for key, size, changed in found)
     entries = local.list_below(path, [path]).entries
-    return tuple(StoredFile(str(path / name), size, int(changed) / 1e9) for name, size, changed in entries)
+    return tuple(StoredFile(below(uri, name), size, int(changed) / 1e9) for name, size, changed in entries)
 
 
 def folders_in(uri: str) -> tuple[str, ...]:
@@ -75,13 +61,13 @@ def folders_in(uri: str) -> tuple[str, ...]:
     """
     path = local_path(uri)
     if path is None:
-        return tuple(f"{uri.rstrip('/')}/{name}" for name in s3.list_folders(uri))
+        return tuple(below(uri, name) for name in s3.list_folders(uri))
     with local.explained("list", path):
         names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
-    return tuple(str(path / name) for name in names)
+    return tuple(below(uri, name) for name in names)
 
 
-def unfinished_files(uri: str) -> tuple[UnfinishedFile, ...]:
+def unfinished_files(uri: str) -> tuple[StoredFile, ...]:
     """Return what writers below a folder began and did not finish; those may be at work still.
 
     Raises:
@@ -90,11 +76,11 @@ def unfinished_files(uri: str) -> tuple[UnfinishedFile, ...]:
     path = local_path(uri)
     if path is None:
         uploads = s3_uploads.list_uploads(uri)
-        return tuple(UnfinishedFile(f"{uri.rstrip('/')}/{key}", size, began, id_) for key, id_, size, began in uploads)
-    drafts = []
+        return tuple(StoredFile(below(uri, key), size, began, id_) for key, id_, size, began in uploads)
     with local.explained("list", path):
         entries = walk(path, [path]).entries if path.is_dir() else []
-    for name, size, changed in entries:
-        if is_part(name.rpartition("/")[2]):
-            drafts.append(UnfinishedFile(str(path / name), size, int(changed) / 1e9))
-    return tuple(drafts)
+    return tuple(
+        StoredFile(below(uri, name), size, int(changed) / 1e9)
+        for name, size, changed in entries
+        if is_part(name.rpartition("/")[2])
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from infinity.storage.errors import StorageError
 
@@ -38,3 +38,14 @@ def named(uri: str) -> str:
     if uri == "" or (match is not None and not uri[match.end() :].strip("/") and match[1].lower() != "file"):
         raise StorageError(f"expected a path, file://... or s3://bucket/key, found {uri!r}")
     return uri
+
+
+def join(uri: str, *parts: str) -> str:
+    """Return the URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
+    joined = named(uri).rstrip("/") if uri != "/" else ""
+    return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def below(uri: str, relative: str) -> str:
+    """Return the URI of a relative path; only file:// URIs spell special characters as %xx."""
+    return join(uri, quote(relative) if uri.lower().startswith("file://") else relative)

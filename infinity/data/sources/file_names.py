@@ -21,21 +21,9 @@ from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
 
 _READ = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".apng",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".jp2",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2",
     ".j2k",
-)
+)  # fmt: skip
 PICTURE_ENDINGS = (*_READ, ".heic", ".heif", ".jxl")
 """Endings of pictures; of some of them the data stage can only say why it cannot read them."""
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
 from infinity.jobs.dataset.sources import named_as_found
 from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
-from infinity.storage.inventory import UnfinishedFile, unfinished_files
+from infinity.storage.inventory import StoredFile, stored_files, unfinished_files
 
 _MANIFEST = "manifest.parquet"
 _NAMED = ("name", "content", "pixels", "phash", "url")
@@ -123,8 +124,7 @@ def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) ->
 
     Args:
         root: The folder that versions share.
-        older_than_s: Younger files stay: a build may be about to name them. On S3, which tells no times here, only 0
-            deletes anything.
+        older_than_s: Younger files stay: a build may be about to name them.
         dry_run: Only count.
 
     Returns:
@@ -133,30 +133,40 @@ def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) ->
     Raises:
         StorageError: Something cannot be read or deleted.
     """
-    now, deleted = time.time(), Counter[str]()
-    named = {shard.path for manifest in _manifests(root) for shard in manifest.head.shards}
-    infos = {info.uri: info for info in storage.list_details(storage.join(root, SHARDS_FOLDER))}
-    shards = [uri for uri in infos if uri.endswith(".tar") and _below(uri, root) not in named]
-    gone = {uri for uri in shards if _is_old(infos[uri].version, now, older_than_s)}
-    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, shard_of(uri)) in gone]
-    drafts = [uri for uri, version in storage.list_drafts(root) if _is_old(version, now, older_than_s)]
-    unfinished = storage.list_details(storage.join(root, DECISIONS_FOLDER))
-    decisions = [info.uri for info in unfinished if _is_old(info.version, now, older_than_s)]
-    for kind, uris in (
-        ("indices", indices),
-        ("shards", sorted(gone)),
-        ("drafts", drafts),
-        ("unfinished decisions", decisions),
-    ):
-        for uri in uris:
-            deleted[kind] += 1
-            if not dry_run:
-                storage.delete_tree(uri)
+    before = time.time() - older_than_s if older_than_s > 0 else math.inf
+    indices, shards = unneeded_shards(root, stored_files(storage.join(root, SHARDS_FOLDER)), _manifests(root), before)
+    kinds: dict[str, Sequence[StoredFile]] = {
+        "indices": indices,
+        "shards": shards,
+        "drafts": unfinished_files(root),
+        "unfinished decisions": stored_files(storage.join(root, DECISIONS_FOLDER)),
+    }
+    deleted: Counter[str] = Counter()
+    for kind, files in kinds.items():
+        for each in files:
+            if kind == "indices" or each.changed < before:
+                deleted[kind] += 1
+                if not dry_run:
+                    each.discard()
     return dict(deleted)
 
 
-def _is_old(version: str, now: float, older_than_s: float) -> bool:
-    return older_than_s <= 0 or (version.isdigit() and now - int(version) / 1e9 > older_than_s)
+def unneeded_shards(
+    root: str, files: Sequence[StoredFile], manifests: Iterable[Manifest], before: float
+) -> tuple[list[StoredFile], list[StoredFile]]:
+    """Return the indices of shards that no manifest names, which go first, and the shards.
+
+    An index without its shard would be trusted.
+
+    Args:
+        files: All files below the folder of the shards.
+        before: Time in seconds since 1970; shards that changed later stay, since a build may be about to name them.
+    """
+    named = {shard.path for manifest in manifests for shard in manifest.head.shards}
+    tars = [each for each in files if each.uri.endswith(".tar") and each.changed < before]
+    gone = {path: each for each in tars if (path := _below(each.uri, root)) not in named}
+    indices = [each for each in files if each.uri.endswith(".json") and shard_of(each.uri) in gone]
+    return indices, list(gone.values())
 
 
 def _manifests(root: str) -> list[Manifest]:
@@ -311,7 +321,7 @@ def _measured(root: str, listed: TakedownList, later: _Traces) -> Iterator[str]:
                 yield uri
 
 
-def _unfinished(root: str) -> tuple[list[UnfinishedFile], tuple[str, ...]]:
+def _unfinished(root: str) -> tuple[list[StoredFile], tuple[str, ...]]:
     """Return drafts and uploads that nobody has written to for ``_SILENT_S``, and the URIs of the others."""
     found = unfinished_files(root)
     silent = [each for each in found if time.time() - each.changed > _SILENT_S]

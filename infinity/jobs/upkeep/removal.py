@@ -15,7 +15,7 @@ from infinity.jobs.upkeep.inventory import PLAN_FILE
 from infinity.jobs.upkeep.plans import planned_names
 from infinity.jobs.upkeep.rules import GcPlan, Removable
 from infinity.storage.fences import fenced
-from infinity.storage.inventory import UnfinishedFile, folders_in
+from infinity.storage.inventory import StoredFile, folders_in
 from infinity.storage.leases.lease import acquire
 from infinity.storage.leases.look import holder
 
@@ -60,7 +60,7 @@ def _remove_draft(item: Removable) -> Removed:
     owner = None if item.stage is None else holder(item.stage)
     if owner is not None and not owner.is_gone:
         return Removed(item, f"{item.stage} is being worked on by {owner.who}, since {owner.since}")
-    UnfinishedFile(item.uri, item.num_bytes, 0.0, item.upload).discard()
+    StoredFile(item.uri, item.num_bytes, 0.0, item.upload).discard()
     return Removed(item)
 
 

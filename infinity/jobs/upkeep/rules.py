@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
@@ -14,7 +15,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import SHARDS_FOLDER
 from infinity.jobs.dataset.build import MANIFEST_FILE
 from infinity.jobs.dataset.facts import REDUCED_FOLDER
-from infinity.jobs.dataset.purge import shard_of
+from infinity.jobs.dataset.purge import unneeded_shards
 from infinity.jobs.training.base import STATE_FOLDER
 from infinity.jobs.upkeep.inventory import Inventory, StageFolder
 from infinity.jobs.upkeep.references import needed_stages
@@ -174,13 +175,9 @@ def _shards(inventory: Inventory, run: str, builds: list[StageFolder], before: f
     shards = [file for file in inventory.files if file.uri.startswith(prefix)]
     if not shards:
         return
-    manifests = [stage.paths[MANIFEST_FILE].uri for stage in builds if MANIFEST_FILE in stage.paths]
-    named = {shard.path for uri in manifests for shard in Manifest.load(uri).head.shards}
-    old = {file.uri: file for file in shards if file.changed < before}
-    gone = {uri for uri in old if uri.endswith(".tar") and uri[len(run) + 1 :] not in named}
-    indices = [uri for uri in old if uri.endswith(".json") and storage.join(run, shard_of(uri)) in gone]
-    for uri in [*indices, *sorted(gone)]:  # an index without its shard would be trusted
-        yield Removable("shard", uri, old[uri].num_bytes, "no data set that stays names it", run=run)
+    manifests = [Manifest.load(stage.paths[MANIFEST_FILE].uri) for stage in builds if MANIFEST_FILE in stage.paths]
+    for file in chain.from_iterable(unneeded_shards(run, shards, manifests, before)):
+        yield Removable("shard", file.uri, file.num_bytes, "no data set that stays names it", run=run)
 
 
 def _caches(inventory: Inventory, run: str, rules: GcRules, before: float) -> Iterator[Removable]:

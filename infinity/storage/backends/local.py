@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from infinity.storage import fences
 from infinity.storage.backends.listing import Entry, Listing, walk
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
-from infinity.storage.names import PART_SUFFIX, is_content, is_part
+from infinity.storage.names import PART_SUFFIX, is_content
 from infinity.storage.room import room_for
 
 _COPY_BYTES = 4 * 2**20
@@ -170,13 +170,6 @@ def list_entries(folder: Path) -> list[Entry]:
     What a killed writer left behind, and a link that points nowhere, is not listed; no folder is listed twice.
     """
     return list_below(folder, None).entries
-
-
-def list_drafts(folder: Path) -> list[tuple[str, str]]:
-    """Return (path below the folder, time of change) of files that writers began and did not finish, sorted by path."""
-    with explained("list", folder):
-        entries = walk(folder).entries if folder.is_dir() else []
-    return [(path, changed) for path, _, changed in entries if is_part(path.rpartition("/")[2])]
 
 
 def list_below(folder: Path, roots: Sequence[Path] | None) -> Listing:

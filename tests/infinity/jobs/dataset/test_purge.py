@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from infinity.data.dataset.verify import verify
 from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.images.fingerprint import measure_fingerprint
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import purge as purge_job
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.purge import collect_garbage, purge
 from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
@@ -376,9 +378,24 @@ def test_garbage_is_what_no_version_names(tmp_path: Path) -> None:
     about = {"info": {"path": "shards/orphan.tar"}}
     (out / "shards" / "index" / "0.json").write_text(json.dumps(about))
     assert collect_garbage(str(out), 3600) == {}
-    assert collect_garbage(str(out), 0, dry_run=True) == {"indices": 1, "shards": 1, "drafts": 1}
+    for root in (str(out), out.as_uri()):
+        assert collect_garbage(root, 0, dry_run=True) == {"indices": 1, "shards": 1, "drafts": 1}
     done = CliRunner().invoke(app, ["data", "gc", str(out), "--older-than-hours", "0"])
     assert "deleted: 1 indices, 1 shards, 1 drafts" in done.output
     assert collect_garbage(str(out), 0) == {}
     assert verify(manifest) == ()
     assert Image.open(io.BytesIO(manifest.read_image(0)))
+
+
+def test_garbage_in_a_bucket_goes_by_its_age(tmp_path: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path)
+    storage.upload_folder(tmp_path / "out", s3_server)
+    before = storage.list_files(s3_server)
+    for number in (0, 1):  # an index goes with its shard, however young it is
+        path = f"shards/{number}.tar"
+        storage.write_bytes(storage.join(s3_server, path), b"x")
+        storage.write_text(storage.join(s3_server, f"shards/index/{number}.json"), json.dumps({"info": {"path": path}}))
+    assert collect_garbage(s3_server, 3600) == {}
+    monkeypatch.setattr(purge_job, "time", SimpleNamespace(time=lambda: time.time() + 2 * 3600))
+    assert collect_garbage(s3_server, 3600) == {"indices": 2, "shards": 2}
+    assert storage.list_files(s3_server) == before

@@ -51,10 +51,12 @@ def world(root: str) -> tuple[str, str]:
     return needed, free
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "file", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty root of runs."""
-    return str(tmp_path) if request.param == "disk" else f"{request.getfixturevalue('s3_server')}/runs"
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3_server')}/runs"
+    return {"disk": str(tmp_path), "file": tmp_path.as_uri()}[request.param]
 
 
 def test_what_is_not_needed_goes_without_a_trace_and_nothing_else(root: str) -> None:

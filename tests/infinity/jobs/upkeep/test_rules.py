@@ -32,12 +32,12 @@ LATER_S = 2 * DAY_S
 """Two days after everything was written."""
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "file", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty root of runs."""
-    if request.param == "disk":
-        return str(tmp_path / "runs")
-    return f"{request.getfixturevalue('s3_server')}/runs"
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3_server')}/runs"
+    return {"disk": str(tmp_path / "my runs"), "file": (tmp_path / "my runs").as_uri()}[request.param]
 
 
 def planned(root: str, rules: GcRules | None = None, *, after_s: float = LATER_S, **outside: str) -> GcPlan:
@@ -66,7 +66,8 @@ def test_a_stage_that_no_plan_names_goes_and_what_the_plan_needs_stays(root: str
 def test_folders_are_listed_whatever_lies_in_them(root: str) -> None:
     for name in ("b/c/.x.part", "a b/.lease", "file", "d/e"):
         storage.write_text(storage.join(root, name), "x")
-    assert folders_in(root) == tuple(storage.join(root, name) for name in ("a b", "b", "d"))
+    spelled = "a%20b" if root.startswith("file:") else "a b"
+    assert folders_in(root) == tuple(storage.join(root, name) for name in (spelled, "b", "d"))
     assert folders_in(storage.join(root, "nowhere")) == ()
 
 
@@ -170,8 +171,9 @@ def test_uploads_to_a_bucket_that_did_not_end_go(s3_server: str) -> None:
     list(remove(GcPlan((item,), {}, ()), ()))  # another process was faster
 
 
-def test_shards_go_with_the_data_set_that_named_them_and_shared_ones_stay(tmp_path: Path) -> None:
-    root, run_folder = str(tmp_path), str(tmp_path / "demo")
+@pytest.mark.parametrize("root", ["disk", "file"], indirect=True)
+def test_shards_go_with_the_data_set_that_named_them_and_shared_ones_stay(root: str) -> None:
+    run_folder = storage.join(root, "demo")
     few = BuildDatasetSpec(output=run_folder, scenes=ScenesConfig(count=12, size_px=32), samples_per_shard=4)
     with in_process():
         first, second = run(few), run(few.replace(scenes=ScenesConfig(count=10, size_px=32, seed=5)))
