@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 
 def parse_json(text: str | bytes, *, where: str) -> Any:
-    """The value of a JSON text from anywhere, with bounds on what it may ask of us.
+    """Return the value of a JSON text that may come from anybody; its depth and numbers have bounds.
 
     Args:
         text: UTF-8 where it is bytes, or UTF-16 or UTF-32 that begin as JSON does; a byte order mark is skipped.

@@ -1,4 +1,4 @@
-"""Make ``infra/compose.env`` of its example, with a new secret in every empty place.
+"""Make ``infra/compose.env`` from its example, with a new secret in every empty place.
 
 python -m infra.compose_env
 """

@@ -79,7 +79,7 @@ def exports(config: Settings, environment: Mapping[str, str]) -> list[str]:
             plain = value.removesuffix(keys.key(config.state, file))
             path = shlex.quote(str(keys.key_file(config.state, file)))
             lines.append(f'export {name}={shlex.quote(plain) if plain else ""}"$(cat {path})"')
-        elif name != "PREFECT_API_AUTH_STRING":  # that of the user is in his shell already
+        elif name != "PREFECT_API_AUTH_STRING":  # the user's own is in the shell already
             lines.append(f"export {name}={shlex.quote(value)}")
     return lines
 

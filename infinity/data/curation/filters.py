@@ -130,7 +130,7 @@ class ModelFilters(Config):
         return self.identity()
 
     def rules(self) -> tuple[ScoreRule, ...]:
-        """In the order in which they are asked; the rule against own output is there only where it is on."""
+        """Return all rules in the order in which they are asked; the one against own output only where it is on."""
         own = ScoreRule(reason="own_output", score="own_output", maximum=self.max_own_output, score_range=(0.0, 20.0))
         return (
             ScoreRule(reason="low_clip_similarity", score="clip_similarity", minimum=self.min_clip_similarity),
@@ -206,7 +206,7 @@ class FilterConfig(Config):
     models: ModelFilters = field(default_factory=ModelFilters)
 
     def rules(self) -> tuple[ScoreRule, ...]:
-        """In the order in which they are asked; the first reason counts."""
+        """Return all rules in the order in which they are asked; the first that drops a row is its reason."""
         return (*self._caption_rules(), *self._picture_rules(), *self.models.rules())
 
     def _caption_rules(self) -> Iterator[ScoreRule]:

@@ -150,7 +150,7 @@ def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *,
 def _best_first(
     looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """Of each new picture the known ones that small shifts explain best: both, and the place in this order."""
+    """Return for each new picture the known ones that small shifts explain best: both, and the place in this order."""
     order = np.lexsort((left, right))
     left, right = left[order], right[order]
     new, starts = np.unique(right, return_index=True)

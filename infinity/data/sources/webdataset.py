@@ -72,7 +72,7 @@ class Member:
         return folder + slash + file.rpartition(".")[0]
 
     def key_of(self, is_dotted: bool) -> str:
-        """The sample's name, as the shard has them."""
+        """Return the name of the sample, as the shard spells it."""
         return self.stem if is_dotted else self.key
 
     @property

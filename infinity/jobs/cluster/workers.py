@@ -20,8 +20,7 @@ class WorkersConfig(Config):
             of copying them; a tokenizer is small and always copied.
         offload: Whether, with ``shard``, the shared-out weights lie in CPU memory: for GPUs that cannot hold them.
         use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
-        max_failures: Number of times that dead workers are replaced, without a newer stored state in between, before
-            the job
+        max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
             fails.
         min_workers: Fewest processes of a training; None for one that waits for all of ``num_workers``. Where it is
             less than these, a training begins with as many as the cluster has room for, goes on with fewer when a node

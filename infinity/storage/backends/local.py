@@ -239,7 +239,7 @@ class _DraftFile(io.RawIOBase):
 
 
 def _refuse_special(path: Path) -> None:
-    """A rename would replace a device or a pipe by a file, for everybody on the machine."""
+    """Refuse a device or a pipe: a rename would put a file in its place, for everybody on the machine."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

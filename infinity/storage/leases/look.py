@@ -1,4 +1,4 @@
-"""Look at who owns a folder, without becoming the owner or waiting for him."""
+"""Look at who owns a folder, without becoming the owner or waiting for it."""
 
 from __future__ import annotations
 

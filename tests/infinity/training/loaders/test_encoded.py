@@ -13,6 +13,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchIds
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.data.loading.stored import ReadingConfig
+from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import encode
@@ -173,6 +174,12 @@ def test_actors_in_a_bucket_store_the_same(
     cached = spec.replace(reading=spec.reading.replace(cache_folder=str(tmp_path / "cache")))
     assert cached.folder == spec.folder
     assert_same(train_here(cached).state, train_here(spec.replace(encoded=None)).state)
+
+
+@pytest.mark.ray
+def test_a_cluster_without_room_for_a_worker_is_told(local_ray: None, tmp_path: Path, data: tuple[str, str]) -> None:
+    with pytest.raises(WorkersError, match="wants 64 CPUs"):  # Ray alone would wait without end
+        encode.run(spec_of(tmp_path, data, workers=WorkersConfig(threads=64)))
 
 
 def test_a_store_of_something_else_is_refused(tmp_path: Path, data: tuple[str, str]) -> None:
