@@ -161,7 +161,7 @@ def writes(stage: str) -> Callable[[Function[P, Work]], Function[P, Told]]:
 
     def task_of(function: Function[P, Work]) -> Function[P, Told]:
         @wraps(function)
-        def task(work: Workspace, number: int, *args: P.args, **kwargs: P.kwargs) -> Told:
+        def task(work: Workspace, number: int, /, *args: P.args, **kwargs: P.kwargs) -> Told:
             return work.done(stage, number, lambda: function(work, number, *args, **kwargs))
 
         return task

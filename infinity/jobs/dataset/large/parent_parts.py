@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets
 from infinity.data.curation.partitioned.row_rules import KEPT, LISTED, ChunkCounts
-from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
+from infinity.data.curation.partitioned.workspace import Told, Work, Workspace, writes
 from infinity.data.curation.takedown import listed_pixels, split_taken_down
 from infinity.data.dataset.dealing import ShardLimits, numbered_keys
 from infinity.data.dataset.layout import SPLITS, KeptShard, is_small, samples_of

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from infinity.config import Config
 from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket, write_buckets
-from infinity.data.curation.partitioned.workspace import Work, Workspace, writes
+from infinity.data.curation.partitioned.workspace import Told, Work, Workspace, writes
 from infinity.data.curation.storing import load_reduced
 from infinity.data.dataset.dealing import (
     ShardLimits,
