@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from infinity.jobs.signals import asked_by_signal
 from infinity.jobs.training import stopping
-from infinity.jobs.training.stopping import _asked_by_signal, stopping_here, stopping_on_signal
+from infinity.jobs.training.stopping import stopping_here, stopping_on_signal
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -20,7 +21,7 @@ def test_a_first_signal_asks_and_a_second_one_is_as_before(number: signal.Signal
     try:
         with (
             pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext(),
-            _asked_by_signal() as asked,
+            asked_by_signal(*NUMBERS) as asked,
         ):
             assert not asked.is_set()
             signal.raise_signal(number)
