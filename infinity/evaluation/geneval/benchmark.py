@@ -19,11 +19,11 @@ from infinity.evaluation.prompts.benchmark import (
     PictureFolder,
     PromptItem,
     PromptSample,
-    join_notes,
     spread,
 )
 from infinity.evaluation.prompts.found import in_folders_or_numbered, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
+from infinity.evaluation.score import join_notes
 from infinity.ranges import Count, Natural
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile

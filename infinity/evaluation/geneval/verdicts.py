@@ -19,11 +19,10 @@ from infinity.evaluation.prompts.benchmark import (
     PromptSample,
     Record,
     described,
-    join_notes,
     note_of_missing,
     split_missing,
 )
-from infinity.evaluation.score import Score
+from infinity.evaluation.score import Score, join_notes
 
 RIGHT, WRONG = (30, 150, 70), (205, 60, 50)
 """RGB of the frames around right and wrong pictures."""
@@ -118,7 +117,7 @@ def summarize_verdicts(
             sizes.add(tuple(entry["size_px"]))
             judged.append((prompt, Verdict(entry["correct"], entry["reason"])))
     total = len(judged) + len(missing)
-    note = join_notes(note_of_missing(len(missing), total, "pictures", missing[0] if missing else ""), _note_of(sizes))
+    note = join_notes(note_of_missing(missing, total, "pictures"), _note_of(sizes))
     state = GenevalState.of(judged)
     if not judged:
         reason = note or "there was no picture"

@@ -23,11 +23,11 @@ from infinity.evaluation.prompts.benchmark import (
     described,
     drawings,
     in_store,
-    join_notes,
     note_of_missing,
     split_missing,
     spread,
 )
+from infinity.evaluation.score import join_notes
 from infinity.generation.sampling import SamplingConfig
 
 ITEM = PromptItem(id="7", prompt="a red cube", about={"words": ["red"]})
@@ -125,9 +125,9 @@ def test_an_item_is_complete_where_all_its_pictures_can_be_judged_and_there_are_
 
 
 def test_a_score_over_fewer_than_all_says_how_many_and_gives_the_first_reason() -> None:
-    note = note_of_missing(2, 9, "prompts", "7: no picture")
+    note = note_of_missing(["7: no picture", "8: no picture"], 9, "prompts")
     assert note == "INCOMPLETE: 2 of 9 prompts could not be scored and are in no mean (first: 7: no picture)"
-    assert note_of_missing(0, 9, "prompts", "") == ""
+    assert note_of_missing([], 9, "prompts") == ""
     assert join_notes("", "a", "", "b") == "a; b"
 
 
