@@ -59,7 +59,7 @@ def main() -> None:
 
 def ratios(run: Callable[[], object], repeats: int) -> dict[str, float]:
     """Return seconds of the plain formula over seconds of the fast twin, medians of alternating runs."""
-    runs = {kernels: within(partial(use_kernels, kernels), run) for kernels in KERNELS}
+    runs: dict[str, Callable[[], object]] = {kernels: within(partial(use_kernels, kernels), run) for kernels in KERNELS}
     for each in runs.values():
         each()
     found = alternately(runs, repeats=repeats)
