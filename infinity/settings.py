@@ -161,8 +161,9 @@ def _in_words(hint: Any) -> str:
 
 
 def _helps(kind: type[Config]) -> dict[str, str]:
-    """Return the lines under ``Attributes:`` of a class's documentation, by field."""
-    found: dict[str, str] = {}
+    """Return the lines under ``Attributes:`` of the documentation of a class and its bases, by field."""
+    base = kind.__bases__[0]
+    found = _helps(base) if issubclass(base, Config) and base is not Config else {}
     name = ""
     _, _, text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
     for line in text.splitlines():

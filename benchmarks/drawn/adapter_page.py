@@ -13,7 +13,6 @@ without it; the sheet shows original, without and with it.
 
 from __future__ import annotations
 
-import argparse
 import io
 import random
 import sys
@@ -23,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.measuring.scenes import drawing_parser, sampling_of
 from infinity import InfinityPipeline
 from infinity.data.dataset.manifest import Manifest, Split
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.loading.batches import load_images
-from infinity.generation.sampling import SamplingConfig
 
 
 def chosen(manifest: Manifest, split: Split, count: int, seed: int) -> list[int]:
@@ -58,8 +57,7 @@ def psnr_db(some: np.ndarray, others: np.ndarray) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the pictures, or draw without and with the adapter and print what it changes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model folder")
+    parser = drawing_parser(__doc__, guidance=3.0, temperature=0.4)
     parser.add_argument("manifest", help="manifest of the data set on which the model was trained")
     parser.add_argument("--pictures", type=Path, help="new folder for the pictures to learn")
     parser.add_argument("--prior", type=Path, help="new folder for as many pictures of the training split")
@@ -67,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, help="PNG: learned captions, then others; original, without, with")
     parser.add_argument("--count", type=int, default=30, help="pictures of each kind (30)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice and of the drawings (0)")
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--temperature", type=float, default=0.4)
     given = parser.parse_args(arguments)
     manifest = Manifest.load(given.manifest)
     new = chosen(manifest, "validation", given.count, given.seed)
@@ -80,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.adapter is None:
         return 0
     pipe = InfinityPipeline.from_pretrained(given.model, device="cpu")
-    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    sampling = sampling_of(given)
     cells: list[np.ndarray] = []
     for kind, rows in (("learned", new), ("other", known[: given.count])):
         seeds = [given.seed] * len(rows)

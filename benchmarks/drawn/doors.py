@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import base64
 import io
-import multiprocessing
 import random
 import sys
 import tempfile
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.drawn.comfyui_host import load_custom_node, run_node
+from benchmarks.measuring.timing import apart
 from infinity import InfinityPipeline, PipelineResult
 from infinity.cli import app
 from infinity.generation.sampling import SamplingConfig
@@ -132,9 +132,7 @@ def _pixels_alone(model: str, wanted: list[Wanted]) -> list[np.ndarray]:
 
 def in_a_new_process(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
     """Draw in the reverse order in a process that has drawn nothing before."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(_pixels_alone, model, wanted[::-1]).result()
-    return dict(enumerate(found[::-1]))
+    return dict(enumerate(apart(_pixels_alone, model, wanted[::-1])[::-1]))
 
 
 def differing(pictures: dict[int, np.ndarray], alone: list[np.ndarray]) -> list[int]:

@@ -6,7 +6,6 @@ pictures, drawn at random, with their numbers under the drawings and their words
 
 from __future__ import annotations
 
-import argparse
 import random
 import textwrap
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.measuring.scenes import drawing_parser, sampling_of
 from infinity.data.dataset.manifest import Manifest
 from infinity.generation.pipeline import Pipeline
-from infinity.generation.sampling import SamplingConfig
 
 CELL_PX, COLUMNS, TEXT_PX = 132, 8, 48
 
@@ -50,18 +49,14 @@ def page(prompts: list[str], pictures: np.ndarray) -> Image.Image:
 
 def main() -> None:
     """Draw and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model folder")
+    parser = drawing_parser(__doc__, guidance=3.0, temperature=0.4)
     parser.add_argument("manifest", help="manifest of the data set, for its captions")
     parser.add_argument("--output", type=Path, default=Path("page.png"), help="picture to write (page.png)")
     parser.add_argument("--count", type=int, default=64, help="prompts (64)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts and of the drawings (0)")
-    parser.add_argument("--guidance", type=float, default=3.0, help="strength of guidance (3)")
-    parser.add_argument("--temperature", type=float, default=0.4, help="of the bits (0.4)")
     args = parser.parse_args()
     prompts = chosen(Manifest.load(args.manifest), args.count, args.seed)
-    sampling = SamplingConfig(guidance=args.guidance, temperature=args.temperature)
-    drawn = Pipeline.load(args.model).generate(prompts, seeds=[args.seed] * len(prompts), sampling=sampling)
+    drawn = Pipeline.load(args.model).generate(prompts, seeds=[args.seed] * len(prompts), sampling=sampling_of(args))
     page(prompts, drawn.images_BHW3.numpy()).save(args.output)
     print(args.output)
 

@@ -8,12 +8,11 @@ made.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
 
-from benchmarks.measuring.scenes import SceneVerdicts, in_words
+from benchmarks.measuring.scenes import SceneVerdicts, drawing_parser, in_words, sampling_of
 from infinity import InfinityPipeline
 from infinity.generation.drawing.results import PipelineResult
 from infinity.generation.memory import cache_bytes
@@ -62,14 +61,11 @@ def cached_kb(pipe: InfinityPipeline) -> float:
 
 def main() -> None:
     """Read the arguments, draw with every kind of weights, and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--temperature", type=float, default=0.5)
+    parser = drawing_parser(__doc__, guidance=2.0, temperature=0.5)
     parser.add_argument("--count", type=int, default=4, help="pictures per caption")
     parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
     given = parser.parse_args()
-    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    sampling = sampling_of(given)
     verdicts = SceneVerdicts(given.per_task)
     plain: list[PipelineResult] = []
     for kind, cache in _ARMS:

@@ -12,10 +12,11 @@ import json
 
 import torch
 
+from benchmarks.run.tokenizer import codes_alone
 from infinity.generation import Conditions, SamplingConfig, picture_generator, sample_bits
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig, TextCondition, build_text_encoder
-from infinity.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer import Tokenizer
 from infinity.transformer import Transformer, TransformerConfig
 
 NUM_BITS = 16
@@ -70,12 +71,7 @@ def random_parts() -> tuple[Transformer, Tokenizer]:
         for block in transformer.blocks:
             block.modulation_offset[:2].fill_(0.3)  # type: ignore[index]
         transformer.head.weight.normal_(std=0.13, generator=generator)
-    tokenizer = Tokenizer(
-        TokenizerConfig(
-            num_bits=NUM_BITS, base_width=8, encoder_multipliers=(1,), decoder_multipliers=(1,), num_downsamples=0
-        )
-    )
-    return transformer, tokenizer
+    return transformer, codes_alone(NUM_BITS)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ outside the mask are compared bit by bit.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.measuring.scenes import drawing_parser, sampling_of
 from infinity import InfinityPipeline
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation.geneval.scene_detector import detect
@@ -99,18 +99,15 @@ def draw(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments, draw the edits and print a line per kind; 1 where a token outside a mask changed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser = drawing_parser(__doc__, guidance=3.0, temperature=0.5)
     parser.add_argument("--number", type=int, default=50, help="edits per kind and task (50)")
     parser.add_argument("--seed", type=int, default=0, help="seed of scenes and drawings (0)")
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--temperature", type=float, default=0.5)
     parser.add_argument("--margin-px", type=float, default=3.0, help="margin around the masked object (3)")
     parser.add_argument("--sheet", type=Path, help="PNG of the first 8 edits of each kind, before and after")
     given = parser.parse_args(arguments)
     pipe = InfinityPipeline.from_pretrained(given.model, device="cpu")
     size_px = pipe.pipeline.config.resolution.schedule(1.0).image_size_px(pipe.pipeline.tokenizer.config.stride_px)[0]
-    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    sampling = sampling_of(given)
     cells, unchanged, number, right = [], 0, 0, 0
     for kind in KINDS:
         for task in TASKS:

@@ -8,13 +8,12 @@ is among the candidates, and what an early look is worth. FLOPs are counted, wit
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring.scenes import SceneVerdicts, in_words
+from benchmarks.measuring.scenes import SceneVerdicts, drawing_parser, in_words, sampling_of
 from infinity import InfinityPipeline
 from infinity.generation.drawing.search import SearchConfig, search
 from infinity.generation.sampling import SamplingConfig
@@ -85,10 +84,7 @@ def measure(
 
 def main() -> None:
     """Read the arguments, measure, and print a line per method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser = drawing_parser(__doc__, guidance=2.0, temperature=1.0)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4], help="n of best of n")
     which = "numbers of scales; all that make sense if left out, none if empty"
     parser.add_argument("--looks", type=int, nargs="*", help=f"previews after these {which}")
@@ -96,7 +92,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="searches per caption and method")
     parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
     given = parser.parse_args()
-    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    sampling = sampling_of(given)
     pipe, verdicts = InfinityPipeline.from_pretrained(given.model, device="cpu"), SceneVerdicts(given.per_task)
     scales = pipe.pipeline.config.resolution.schedule(1.0).num_scales
     looks = range(2, scales) if given.looks is None else given.looks

@@ -10,7 +10,6 @@ random views of the pictures of a folder, under the same three keys.
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
 from collections import defaultdict
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.measuring.scenes import SceneVerdicts, in_words
+from benchmarks.measuring.scenes import SceneVerdicts, drawing_parser, in_words, sampling_of
 from infinity import InfinityPipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.watermark import BitWatermark, WatermarkDetector, WatermarkKey, WatermarkTest
@@ -122,11 +121,8 @@ def measure_strength(
 
 def main() -> None:
     """Read the arguments, measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser = drawing_parser(__doc__, guidance=2.0, temperature=1.0)
     parser.add_argument("--strengths", type=float, nargs="*", default=[0.0, 2.0, 4.0, 8.0])
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--per-task", type=int, help="captions per task; all 121 captions if left out")
     parser.add_argument("--others", type=Path, help="folder of PNG files that are not ours")
     parser.add_argument("--count", type=int, default=100_000, help="views of them")
@@ -138,7 +134,7 @@ def main() -> None:
             counts = ", ".join(f"{sum(p <= -level for p in found)} at 1e-{level}" for level in (2, 3, 4, 5, 6))
             print(f"key {name}: of {len(found):,} pictures that are not ours {counts}", flush=True)
     verdicts = SceneVerdicts(given.per_task)
-    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    sampling = sampling_of(given)
     for strength in given.strengths:
         measure_strength(pipe, verdicts, strength, sampling)
 

@@ -13,10 +13,9 @@ from benchmarks.gpu.clock import Clock
 from infinity.jobs.estimate.rehearsal import Load, Rehearsal, rehearse
 from infinity.presets import tokenizer_preset
 from infinity.training.checkpoints import StateStore
-from infinity.training.flops import training_flops
+from infinity.training.flops import PEAKS, training_flops
 
-PEAK_FLOPS = 989e12
-"""Dense bfloat16 FLOP/s of an H100 or H200 (data sheet)."""
+PEAK_FLOPS = PEAKS["H200"]
 
 
 def _rehearsed(case: Case, device: torch.device) -> tuple[Rehearsal, int]:

@@ -5,7 +5,9 @@ The sum must be right: rows that were read and rows that are named as not read a
 
 from __future__ import annotations
 
+import gzip
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,39 +16,25 @@ import pyarrow as pa
 
 from benchmarks.layouts.writers import (
     NAMES,
+    PAIRS,
     TEXTS,
     arrow,
-    beside,
-    captions_txt,
-    classes,
-    coco,
-    composed,
-    conversations,
     downloader_files,
     downloader_parquet,
-    flickr30k,
+    each,
+    files_beside,
     formats,
-    hidden,
-    hub_rows,
-    karpathy,
-    kohya,
+    inside,
     lines,
-    links_out,
     many_forms,
-    metadata_cap,
     metadata_parquet,
-    packed_table,
     parquet,
     picture,
     pictures,
-    repeated_rows,
     rows_of,
     separated,
     shard,
     structs,
-    table,
-    token,
-    windows,
 )
 from infinity.data.curation.decisions import decide
 from infinity.data.curation.facts import measure_slice
@@ -140,98 +128,113 @@ _IMAGES = {"image": structs(), "text": list(TEXTS)}
 _BYTES = [picture(i) for i in range(3)]
 _LISTS = pa.array([[{"raw": text}, {"raw": text + " again"}] for text in TEXTS])
 
+_ACCENTS = ("é.png", "ü.png", "한.png")
+_FIVE = [(name, text, j) for name, text in PAIRS for j in range(5)]
+_FLICKR30K = [f"{name}| {j}| {text}, {j} ." for name, text, j in _FIVE]
+_COCO = {
+    "info": {}, "licenses": [],
+    "images": [{"id": 10 + i, "file_name": name, "height": 40, "width": 40} for i, name in enumerate(NAMES)],
+}  # fmt: skip
+_COCO_NOTES = [{"id": 5 * i + j, "image_id": 10 + i, "caption": f"{TEXTS[i]} {j}"} for j in range(5) for i in range(3)]
+_COCO_BOXES = [{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1], "category_id": 1}]
+_KARPATHY = {"dataset": "coco", "images": [
+    {"filename": name, "filepath": "val2014", "sentids": [i], "sentences": [{"raw": TEXTS[i], "tokens": ["a"]}] * 2}
+    for i, name in enumerate(NAMES)]}  # fmt: skip
+_CONVERSATIONS = [
+    {"id": i, "image": f"images/{name}",
+     "conversations": [{"from": "human", "value": "<image> Describe it."}, {"from": "gpt", "value": TEXTS[i]}]}
+    for i, name in enumerate(NAMES)]  # fmt: skip
+
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("metadata.jsonl beside pictures", table("metadata.jsonl", lines(rows_of()))),
-    Layout("metadata.csv beside pictures", table("metadata.csv", separated(rows_of()))),
+    Layout("metadata.jsonl beside pictures", files_beside({"metadata.jsonl": lines(rows_of())})),
+    Layout("metadata.csv beside pictures", files_beside({"metadata.csv": separated(rows_of())})),
     Layout("metadata.parquet beside pictures", metadata_parquet),
-    Layout("JSON lines of another name", table("train.jsonl", lines(rows_of("image", "prompt")))),
-    Layout("JSON lines called .ndjson", table("train.ndjson", lines(rows_of("img", "caption")))),
-    Layout("JSON lines called .json", table("train.json", lines(rows_of("image", "caption")))),
+    Layout("JSON lines of another name", files_beside({"train.jsonl": lines(rows_of("image", "prompt"))})),
+    Layout("JSON lines called .ndjson", files_beside({"train.ndjson": lines(rows_of("img", "caption"))})),
+    Layout("JSON lines called .json", files_beside({"train.json": lines(rows_of("image", "caption"))})),
     Layout(
         "JSON lines of the reference",
-        table("1.000_3.jsonl", lines(rows_of("image_path", "long_caption"))),
+        files_beside({"1.000_3.jsonl": lines(rows_of("image_path", "long_caption"))}),
         source="1.000_3.jsonl",
     ),
-    Layout("CSV of another name", table("labels.csv", separated(rows_of("filename", "description")))),
-    Layout("TSV", table("labels.tsv", separated(rows_of("image", "caption"), "\t"))),
-    Layout("CSV with semicolons", table("labels.csv", separated(rows_of("image", "caption"), ";"))),
-    Layout("CSV without header", table("labels.csv", "".join(f"{n},{t}\n" for n, t in zip(NAMES, TEXTS, strict=True)))),
-    Layout("CSV in UTF-16", table("metadata.csv", separated(rows_of()).encode("utf-16"))),
-    Layout("JSON lines in UTF-16", table("metadata.jsonl", lines(rows_of()).encode("utf-16"))),
+    Layout("CSV of another name", files_beside({"labels.csv": separated(rows_of("filename", "description"))})),
+    Layout("TSV", files_beside({"labels.tsv": separated(rows_of("image", "caption"), "\t")})),
+    Layout("CSV with semicolons", files_beside({"labels.csv": separated(rows_of("image", "caption"), ";")})),
+    Layout("CSV without header", files_beside({"labels.csv": "".join(f"{n},{t}\n" for n, t in PAIRS)})),
+    Layout("CSV in UTF-16", files_beside({"metadata.csv": separated(rows_of()).encode("utf-16")})),
+    Layout("JSON lines in UTF-16", files_beside({"metadata.jsonl": lines(rows_of()).encode("utf-16")})),
     Layout(
         "CSV with byte order mark and CRLF",
-        table("metadata.csv", b"\xef\xbb\xbf" + separated(rows_of()).replace("\n", "\r\n").encode()),
+        files_beside({"metadata.csv": b"\xef\xbb\xbf" + separated(rows_of()).replace("\n", "\r\n").encode()}),
     ),
     Layout(
         "columns that must be named",
-        table("metadata.jsonl", lines(rows_of("picture_file", "blurb"))),
+        files_beside({"metadata.jsonl": lines(rows_of("picture_file", "blurb"))}),
         columns=SourceColumns(picture="picture_file", caption="blurb"),
     ),
     Layout(
         "columns that nobody guesses",
-        table("metadata.jsonl", lines(rows_of("picture_file", "blurb"))),
+        files_beside({"metadata.jsonl": lines(rows_of("picture_file", "blurb"))}),
         rows=6,
         kept=0,
         captions=0,
     ),
     Layout(
         "table without a column for pictures",
-        table("labels.csv", separated(rows_of("picture_file", "blurb"))),
+        files_beside({"labels.csv": separated(rows_of("picture_file", "blurb"))}),
         refused="labels.csv: expected columns",
     ),
-    Layout("JSON array", table("data.json", json.dumps(rows_of("image", "caption")))),
-    Layout(
-        "JSON array under a key", table("data.json", json.dumps({"version": 1, "data": rows_of("image", "caption")}))
-    ),
-    Layout("JSON rows of a hub's viewer", hub_rows),
-    Layout("JSON object by name", table("captions.json", json.dumps(dict(zip(NAMES, TEXTS, strict=True))))),
+    Layout("JSON array", files_beside({"data.json": json.dumps(rows_of("image", "caption"))})),
+    Layout("JSON array under a key", files_beside(
+        {"data.json": json.dumps({"version": 1, "data": rows_of("image", "caption")})})),
+    Layout("JSON rows of a hub's viewer", files_beside({"rows.json": json.dumps(
+        {"rows": [{"row_idx": i, "row": row} for i, row in enumerate(rows_of())]})})),
+    Layout("JSON object by name", files_beside({"captions.json": json.dumps(dict(PAIRS))})),
     Layout(
         "JSON object by name, lists",
-        table("captions.json", json.dumps({n: [t, t + " too"] for n, t in zip(NAMES, TEXTS, strict=True)})),
+        files_beside({"captions.json": json.dumps({n: [t, t + " too"] for n, t in PAIRS})}),
         captions=6,
     ),
-    Layout("kohya's meta_cap.json", metadata_cap),
-    Layout("ShareGPT4V's conversations", conversations),
-    Layout("COCO captions", coco, rows=4, captions=15),
-    Layout("Karpathy's COCO", karpathy),
-    Layout("Flickr30k results.csv", flickr30k, rows=4, captions=14),
-    Layout("Flickr8k captions.txt", captions_txt, captions=15),
-    Layout("Flickr8k.token.txt", token, captions=15),
-    Layout("captions in .txt files", beside(NAMES, {"0.txt": TEXTS[0], "1.txt": TEXTS[1], "2.txt": TEXTS[2]})),
-    Layout(
-        "captions in .caption files",
-        beside(NAMES, {"0.caption": TEXTS[0], "1.caption": TEXTS[1], "2.caption": TEXTS[2]}),
-    ),
-    Layout(
-        "captions in .json files", beside(NAMES, {f"{i}.json": json.dumps({"caption": t}) for i, t in enumerate(TEXTS)})
-    ),
-    Layout("captions in .png.txt files", beside(NAMES, {f"{i}.png.txt": t for i, t in enumerate(TEXTS)})),
+    Layout("kohya's meta_cap.json", files_beside({"meta_cap.json": json.dumps(
+        {name: {"caption": text, "tags": "x"} for name, text in zip(inside("img"), TEXTS, strict=True)})},
+        inside("img"))),
+    Layout("ShareGPT4V's conversations", files_beside({"share.json": json.dumps(_CONVERSATIONS)}, inside("images"))),
+    Layout("COCO captions", files_beside({
+        "annotations/captions_train2017.json": json.dumps(_COCO | {"annotations": _COCO_NOTES}),
+        "annotations/instances_train2017.json": json.dumps(_COCO | {"annotations": _COCO_BOXES}),
+    }, inside("train2017")), rows=4, captions=15),
+    Layout("Karpathy's COCO", files_beside({"dataset_coco.json": json.dumps(_KARPATHY)}, inside("val2014"))),
+    Layout("Flickr30k results.csv", files_beside({"results.csv": "\n".join(
+        ["image_name| comment_number| comment", *_FLICKR30K[:-1], _FLICKR30K[-1].rpartition("| ")[0]]) + "\n"},
+        inside("flickr30k_images")), rows=4, captions=14),
+    Layout("Flickr8k captions.txt", files_beside({"captions.txt": "image,caption\n" + "".join(
+        f'{name},"{text}, {j}"\n' if j % 2 else f"{name},{text}, {j}\n" for name, text, j in _FIVE)}, inside("Images")),
+        captions=15),
+    Layout("Flickr8k.token.txt", files_beside({"Flickr8k.token.txt": "".join(
+        f"{name}#{j}\t{text} {j}\n" for name, text, j in _FIVE)}, inside("Flicker8k_Dataset")), captions=15),
+    Layout("captions in .txt files", files_beside(each("{}.txt"))),
+    Layout("captions in .caption files", files_beside(each("{}.caption"))),
+    Layout("captions in .json files", files_beside(each("{}.json", [json.dumps({"caption": t}) for t in TEXTS]))),
+    Layout("captions in .png.txt files", files_beside(each("{}.png.txt"))),
     Layout(
         "two caption files per picture",
-        beside(NAMES, {f"{i}.{e}": t + e for i, t in enumerate(TEXTS) for e in ("txt", "caption")}),
+        files_beside({f"{i}.{e}": t + e for i, t in enumerate(TEXTS) for e in ("txt", "caption")}),
         captions=6,
     ),
-    Layout("some pictures without a caption", beside(NAMES, {"0.txt": TEXTS[0]}), kept=1, captions=1),
-    Layout(
-        "texts without a picture",
-        beside(NAMES, {"0.txt": TEXTS[0], "1.txt": TEXTS[1], "2.txt": TEXTS[2], "9.txt": "x"}),
-        rows=4,
-    ),
-    Layout("kohya's folders", kohya),
+    Layout("some pictures without a caption", files_beside({"0.txt": TEXTS[0]}), kept=1, captions=1),
+    Layout("texts without a picture", files_beside({**each("{}.txt"), "9.txt": "x"}), rows=4),
+    Layout("kohya's folders", files_beside(each("10_cat/{}.txt"), inside("10_cat"))),
     Layout("pictures without any caption", lambda f: pictures(f, NAMES), refused="no captions at all"),
     Layout(
         "a list of captions per row",
-        table(
-            "metadata.jsonl",
-            lines([{"file_name": n, "text": [t, t + " too"]} for n, t in zip(NAMES, TEXTS, strict=True)]),
-        ),
+        files_beside({"metadata.jsonl": lines([{"file_name": n, "text": [t, t + " too"]} for n, t in PAIRS])}),
         captions=6,
     ),
-    Layout("a row per caption", repeated_rows, rows=6, captions=6),
-    Layout(
-        "short and long captions",
-        table("metadata.jsonl", lines([{**row, "long_caption": row["text"] + ", at length"} for row in rows_of()])),
-    ),
+    Layout("a row per caption", files_beside({"metadata.jsonl": lines(
+        [{"file_name": name, "text": f"{text} {j}"} for j in range(2) for name, text in PAIRS]
+    )}), rows=6, captions=6),
+    Layout("short and long captions", files_beside({"metadata.jsonl": lines(
+        [{**row, "long_caption": row["text"] + ", at length"} for row in rows_of()])})),
     Layout("webdataset", shard("0.tar")),
     Layout("webdataset, gzip", shard("0.tar.gz", "w:gz")),
     Layout("webdataset, xz", shard("0.tar.xz", "w:xz")),
@@ -253,9 +256,11 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("img2dataset, files", downloader_files, rows=5),
     Layout(
         "JSON lines with images in a list",
-        table("train.jsonl", lines([{"images": [n], "text": t} for n, t in zip(NAMES, TEXTS, strict=True)])),
+        files_beside({"train.jsonl": lines([{"images": [n], "text": t} for n, t in PAIRS])}),
     ),
-    Layout("folders by class and one CSV of names alone", classes),
+    Layout("folders by class and one CSV of names alone", files_beside(
+        {"captions.csv": separated(rows_of("image", "caption"))},
+        [f"class{i}/{name}" for i, name in enumerate(NAMES)])),
     Layout("save_to_disk, stream", arrow("stream", _IMAGES), rows=5),
     Layout("save_to_disk, file", arrow("file", _IMAGES), rows=5),
     Layout("save_to_disk, dictionary of splits", arrow("stream", _IMAGES, "train"), rows=5),
@@ -264,14 +269,19 @@ LAYOUTS: tuple[Layout, ...] = (
         arrow("stream", {"image": _BYTES, "text": pa.array(TEXTS).dictionary_encode()}),
         rows=5,
     ),
-    Layout("names from Windows", windows),
-    Layout("names in other case", table("metadata.jsonl", lines(rows_of(names=["0.PNG", "1.Png", "2.png"])))),
-    Layout("names with composed accents", composed),
-    Layout("names without ending", table("captions.csv", separated(rows_of("image", "caption", ["0", "1", "2"])))),
-    Layout("names that lead out", links_out, rows=4, kept=2, captions=2),
+    Layout("names from Windows", files_beside({"metadata.jsonl": lines(rows_of(
+        names=[f"images\\{name}" for name in NAMES]))}, inside("images"))),
+    Layout("names in other case", files_beside({"metadata.jsonl": lines(rows_of(names=["0.PNG", "1.Png", "2.png"]))})),
+    Layout("names with composed accents", files_beside({"metadata.jsonl": lines(rows_of(names=_ACCENTS))},
+           [unicodedata.normalize("NFD", name) for name in _ACCENTS])),
+    Layout("names without ending", files_beside(
+        {"captions.csv": separated(rows_of("image", "caption", ["0", "1", "2"]))})),
+    Layout("names that lead out", files_beside({"tables/metadata.jsonl": lines(
+        [{"file_name": name, "text": "x y"} for name in ("../0.png", "../tables/../1.png", "../../etc/passwd")])}),
+        rows=4, kept=2, captions=2),
     Layout("AVIF, BMP, TIFF, JPEG 2000", formats("avif", "bmp", "tif", "jp2"), rows=4, kept=4, captions=4),
     Layout("several forms in one folder", many_forms, rows=10, kept=8, captions=8),
-    Layout("a compressed table", packed_table),
-    Layout("a hidden picture", hidden, rows=4),
+    Layout("a compressed table", files_beside({"metadata.jsonl.gz": gzip.compress(lines(rows_of()).encode())})),
+    Layout("a hidden picture", files_beside({**each("{}.txt"), "._0.png": b"x"}), rows=4),
     Layout("an empty folder", lambda f: None, rows=0, refused="found no files"),
-)
+)  # fmt: skip

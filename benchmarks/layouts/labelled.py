@@ -10,12 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.layouts.cases import LAYOUTS, Layout
-from benchmarks.layouts.odd import ODD, files_beside, members_of
+from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.packed import PACKED
 from benchmarks.layouts.published import PUBLISHED
 from benchmarks.layouts.tools import TOOLS
 from benchmarks.layouts.trainers import TRAINERS
-from benchmarks.layouts.writers import NAMES, TEXTS, parquet, picture, pictures
+from benchmarks.layouts.writers import NAMES, TEXTS, each, files_beside, members_of, parquet, picture, pictures
 
 _BOXES = {f"{i}.txt": f"{i} 0.5 0.5 0.1 0.2\n1 0.25 0.75 1 0.2\n" for i in range(3)}
 _OUTLINES = {f"{i}.txt": "0 0.1 0.2 0.3 0.4 0.5 0.6\n" for i in range(3)}
@@ -24,7 +24,7 @@ _KITTI = {
 }
 _DOTA = {f"{i}.txt": "1 2 30 2 30 20 1 20 small-vehicle 0\n" for i in range(3)}
 _CAPTIONS = {f"{i}.caption": text for i, text in enumerate(TEXTS)}
-_TEXTS = {f"{i}.txt": text for i, text in enumerate(TEXTS)}
+_TEXTS = each("{}.txt")
 _SHAPES = json.dumps({"version": "5", "shapes": [{"label": "cat", "points": [[1, 2], [3, 4]]}], "imagePath": "x.png"})
 _SEGMENTS = json.dumps({"image": {"image_id": 1}, "annotations": [{"bbox": [1, 2, 3, 4], "area": 9}]})
 _VOC = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"

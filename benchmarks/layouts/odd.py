@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import tarfile
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.layouts.cases import Layout
 from benchmarks.layouts.writers import (
     NAMES,
+    PAIRS,
     TEXTS,
     arrow,
-    beside,
+    each,
+    files_beside,
     lines,
+    members_of,
     parquet,
     picture,
     pictures,
     rows_of,
     separated,
-    table,
 )
 
 _ENCODED = tuple(base64.b64encode(picture(i)).decode() for i in range(3))
-_QUOTED = "".join(f'{name},"{text},\nand more"\n' for name, text in zip(NAMES, TEXTS, strict=True))
+_QUOTED = "".join(f'{name},"{text},\nand more"\n' for name, text in PAIRS)
 _COMPOSED, _APART = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
-
-
-def files_beside(files: Mapping[str, str | bytes], names: Sequence[str] = NAMES) -> Callable[[Path], None]:
-    """Return a function that writes pictures, and files of any kind."""
-
-    def make(folder: Path) -> None:
-        pictures(folder, names)
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return make
-
-
-def _by_name(form: str) -> dict[str, str]:
-    return {form.format(i): text for i, text in enumerate(TEXTS)}
-
-
-def members_of(members: Sequence[tuple[str, bytes]]) -> Callable[[Path], None]:
-    """Return a function that writes a shard of these members."""
-
-    def make(folder: Path) -> None:
-        with tarfile.open(folder / "0.tar", "w") as tar:
-            for name, content in members:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-
-    return make
 
 
 def _samples(form: str, ending: str = "txt") -> list[tuple[str, bytes]]:
@@ -89,10 +59,10 @@ _LISTED = {
     "images": [{"id": i, **row} for i, row in enumerate(rows_of("file_name", "caption"))],
 }
 _FRAME = {"image": dict(enumerate(NAMES)), "caption": dict(enumerate(TEXTS))}
-_PLACES = [{"image": {"bytes": None, "path": name}, "text": text} for name, text in zip(NAMES, TEXTS, strict=True)]
+_PLACES = [{"image": {"bytes": None, "path": name}, "text": text} for name, text in PAIRS]
 
 ODD: tuple[Layout, ...] = (
-    Layout("caption files in other case", beside(("0.png", "1.png", "2.png"), _by_name("{}.TXT"))),
+    Layout("caption files in other case", files_beside(each("{}.TXT"))),
     Layout("caption files of names in other case", files_beside({"a.txt": "one", "B.TXT": "two"}, ("A.png", "b.png")),
            rows=2, kept=2, captions=2),
     Layout("twins that differ in case alone", files_beside({"a.txt": "one", "A.txt": "two"}, ("a.png", "A.png")),
@@ -101,8 +71,8 @@ ODD: tuple[Layout, ...] = (
            rows=2, kept=1, captions=1),
     Layout("caption files with composed accents", files_beside({f"{_COMPOSED}.txt": "one"}, (f"{_APART}.png",)),
            rows=1, kept=1, captions=1),
-    Layout("captions in a folder beside the pictures", files_beside(_by_name("captions/{}.txt"), _IN)),
-    Layout("captions in a folder below the pictures", files_beside(_by_name("text/{}.caption"))),
+    Layout("captions in a folder beside the pictures", files_beside(each("captions/{}.txt"), _IN)),
+    Layout("captions in a folder below the pictures", files_beside(each("text/{}.caption"))),
     Layout("captions beside two folders of pictures",
            files_beside({"captions/0.txt": "a"}, ("a/0.png", "b/0.png")), rows=3, refused="no captions at all"),
     Layout("caption files that are JSON texts",
@@ -111,41 +81,41 @@ ODD: tuple[Layout, ...] = (
            files_beside({f"{i}.json": json.dumps([t, t + " too"]) for i, t in enumerate(TEXTS)}), captions=6),
     Layout("caption files in UTF-16 without a mark",
            files_beside({f"{i}.txt": t.encode("utf-16-le") for i, t in enumerate(TEXTS)})),
-    Layout("CSV in UTF-16 without a mark", table("x.csv", separated(rows_of()).encode("utf-16-be"))),
-    Layout("CSV in UTF-32", table("x.csv", separated(rows_of()).encode("utf-32"))),
-    Layout("CSV that names its separator", table("x.csv", "sep=;\n" + separated(rows_of(), ";"))),
-    Layout("CSV with blanks around quotes", table("x.csv", '"file_name", "text"\n' + "".join(
-        f'"{name}", "{text}, twice"\n' for name, text in zip(NAMES, TEXTS, strict=True)))),
-    Layout("CSV without header, captions of two lines", table("x.csv", _QUOTED)),
+    Layout("CSV in UTF-16 without a mark", files_beside({"x.csv": separated(rows_of()).encode("utf-16-be")})),
+    Layout("CSV in UTF-32", files_beside({"x.csv": separated(rows_of()).encode("utf-32")})),
+    Layout("CSV that names its separator", files_beside({"x.csv": "sep=;\n" + separated(rows_of(), ";")})),
+    Layout("CSV with blanks around quotes", files_beside({"x.csv": '"file_name", "text"\n' + "".join(
+        f'"{name}", "{text}, twice"\n' for name, text in PAIRS)})),
+    Layout("CSV without header, captions of two lines", files_beside({"x.csv": _QUOTED})),
     Layout("list whose captions hold separators of lines",
-           table("captions.txt", "".join(f"{n},{t}\u2028more\x0b\n" for n, t in zip(NAMES, TEXTS, strict=True)))),
-    Layout("columns in camel case", table("x.jsonl", lines(rows_of("imagePath", "captionText")))),
-    Layout("columns of several words", table("x.csv", separated(rows_of("Image Name", "image-caption")))),
-    Layout("columns with numbers", table("x.jsonl", lines(
-        [{**row, "caption_1": row["caption_0"] + " too"} for row in rows_of("image", "caption_0")])), captions=6),
-    Layout("ids instead of names", table("x.json", json.dumps(
-        [{"image_id": i, "caption": t} for i, t in enumerate(TEXTS)]))),
-    Layout("first line that is broken", table("x.jsonl", "{broken\n" + lines(rows_of())), rows=4),
+           files_beside({"captions.txt": "".join(f"{n},{t}\u2028more\x0b\n" for n, t in PAIRS)})),
+    Layout("columns in camel case", files_beside({"x.jsonl": lines(rows_of("imagePath", "captionText"))})),
+    Layout("columns of several words", files_beside({"x.csv": separated(rows_of("Image Name", "image-caption"))})),
+    Layout("columns with numbers", files_beside({"x.jsonl": lines(
+        [{**row, "caption_1": row["caption_0"] + " too"} for row in rows_of("image", "caption_0")])}), captions=6),
+    Layout("ids instead of names", files_beside({"x.json": json.dumps(
+        [{"image_id": i, "caption": t} for i, t in enumerate(TEXTS)])})),
+    Layout("first line that is broken", files_beside({"x.jsonl": "{broken\n" + lines(rows_of())}), rows=4),
     Layout("JSON lines over several lines",
-           table("x.jsonl", "\n".join(json.dumps(row, indent=1) for row in rows_of()))),
-    Layout("JSON lines that are an array", table("x.jsonl", json.dumps(rows_of(), indent=1))),
-    Layout("JSON with a list per split", table("x.json", json.dumps(_SPLITS))),
-    Layout("JSON with captions among the images", table("x.json", json.dumps(_LISTED))),
-    Layout("JSON of columns", table("x.json", json.dumps({"image": NAMES, "caption": TEXTS}))),
-    Layout("JSON of a data frame", table("x.json", json.dumps(_FRAME))),
-    Layout("JSON of pairs", table("x.json", json.dumps(list(zip(NAMES, TEXTS, strict=True))))),
-    Layout("JSON by paths of another machine", table("meta_lat.json", json.dumps(
-        {f"/home/them/{name[:1]}": {"caption": text, "tags": "x"} for name, text in zip(NAMES, TEXTS, strict=True)}))),
-    Layout("JSON by numbers", table("x.json", json.dumps(
-        {f"id{i}": {"filename": n, "caption": t} for i, (n, t) in enumerate(zip(NAMES, TEXTS, strict=True))}))),
-    Layout("JSON with images as objects", table("x.jsonl", lines(_PLACES))),
-    Layout("NaN as a caption", table("x.jsonl", '{"image": "0.png", "text": NaN}\n' + lines(rows_of()[1:])), kept=2,
-           captions=2),
-    Layout("names from a home folder", table("x.csv", _moved("/home/them/set/"), _IN)),
-    Layout("names from a drive", table("x.csv", _moved("C:\\sets\\", "\\"), _IN)),
-    Layout("names from the folder above", table("x.csv", _moved("sets/cats/"), _IN)),
-    Layout("names of a folder that is not here", table("x.csv", _moved("/home/them/"), ("val/0.png", "val/1.png")),
-           rows=5, kept=0, captions=0),
+           files_beside({"x.jsonl": "\n".join(json.dumps(row, indent=1) for row in rows_of())})),
+    Layout("JSON lines that are an array", files_beside({"x.jsonl": json.dumps(rows_of(), indent=1)})),
+    Layout("JSON with a list per split", files_beside({"x.json": json.dumps(_SPLITS)})),
+    Layout("JSON with captions among the images", files_beside({"x.json": json.dumps(_LISTED)})),
+    Layout("JSON of columns", files_beside({"x.json": json.dumps({"image": NAMES, "caption": TEXTS})})),
+    Layout("JSON of a data frame", files_beside({"x.json": json.dumps(_FRAME)})),
+    Layout("JSON of pairs", files_beside({"x.json": json.dumps(PAIRS)})),
+    Layout("JSON by paths of another machine", files_beside({"meta_lat.json": json.dumps(
+        {f"/home/them/{name[:1]}": {"caption": text, "tags": "x"} for name, text in PAIRS})})),
+    Layout("JSON by numbers", files_beside({"x.json": json.dumps(
+        {f"id{i}": {"filename": n, "caption": t} for i, (n, t) in enumerate(PAIRS)})})),
+    Layout("JSON with images as objects", files_beside({"x.jsonl": lines(_PLACES)})),
+    Layout("NaN as a caption", files_beside({"x.jsonl": '{"image": "0.png", "text": NaN}\n' + lines(rows_of()[1:])}),
+           kept=2, captions=2),
+    Layout("names from a home folder", files_beside({"x.csv": _moved("/home/them/set/")}, _IN)),
+    Layout("names from a drive", files_beside({"x.csv": _moved("C:\\sets\\", "\\")}, _IN)),
+    Layout("names from the folder above", files_beside({"x.csv": _moved("sets/cats/")}, _IN)),
+    Layout("names of a folder that is not here", files_beside(
+        {"x.csv": _moved("/home/them/")}, ("val/0.png", "val/1.png")), rows=5, kept=0, captions=0),
     Layout("pictures as base64", files_beside({"x.jsonl": lines(rows_of("image", "text", _ENCODED))}, ())),
     Layout("pictures as data addresses", files_beside(
         {"x.jsonl": lines(rows_of("image", "text", [f"data:image/png;base64,{text}" for text in _ENCODED]))}, ())),

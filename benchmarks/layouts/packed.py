@@ -10,12 +10,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.layouts.cases import Layout
-from benchmarks.layouts.writers import NAMES, TEXTS, lines, parquet, picture, pictures, rows_of, separated, shard
+from benchmarks.layouts.writers import (
+    NAMES,
+    PAIRS,
+    TEXTS,
+    each,
+    lines,
+    parquet,
+    picture,
+    pictures,
+    rows_of,
+    separated,
+    shard,
+)
 
 Content = Mapping[str, bytes | str]
 
 _PICTURES = {name: picture(i) for i, name in enumerate(NAMES)}
-_TEXTS = {f"{i}.txt": text for i, text in enumerate(TEXTS)}
+_TEXTS = each("{}.txt")
 BESIDE: Content = {**_PICTURES, **_TEXTS}
 """Pictures with captions beside them."""
 
@@ -146,7 +158,7 @@ PACKED: tuple[Layout, ...] = (
         **{f"train_images/{name}": data for name, data in _PICTURES.items()},
         "TextCaps_0.1_train.json": json.dumps({"dataset_type": "train", "data": [
             {"image_path": f"train_images/{name}", "caption_str": text, "reference_strs": [text]}
-            for name, text in zip(NAMES, TEXTS, strict=True)]}),
+            for name, text in PAIRS]}),
     }))),
     Layout("zip: COCO with a table per split", _file(zip_bytes({
         **{f"train2017/{name}": data for name, data in _PICTURES.items()},

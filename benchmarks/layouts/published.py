@@ -15,8 +15,18 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.layouts.cases import Layout
-from benchmarks.layouts.odd import files_beside, members_of
-from benchmarks.layouts.writers import NAMES, TEXTS, lines, parquet, picture, pictures, rows_of
+from benchmarks.layouts.writers import (
+    NAMES,
+    PAIRS,
+    TEXTS,
+    files_beside,
+    lines,
+    members_of,
+    parquet,
+    picture,
+    pictures,
+    rows_of,
+)
 from infinity.data.sources.columns import SourceColumns
 
 _ADDRESSES = tuple(f"https://example.com/{i}.jpg" for i in range(3))
@@ -85,7 +95,7 @@ _JOURNEY = lines([
 _TEN = {f"celeba-caption/{i}.txt": "\n".join(f"{text} {j}" for j in range(3)) for i, text in enumerate(TEXTS)}
 _EDITS = lines([
     {"input_file_name": name, "edited_file_name": name, "edit_prompt": text}
-    for name, text in zip(NAMES, TEXTS, strict=True)])  # fmt: skip
+    for name, text in PAIRS])  # fmt: skip
 _HF_INFO = json.dumps({"default": {"description": "", "features": {"image": {"_type": "Image"}, "text": {
     "dtype": "string"}}, "splits": {"train": {"name": "train", "num_examples": 3}}}})  # fmt: skip
 _CLASSES = {"info": {"features": {"image": {"_type": "Image"},
@@ -206,7 +216,7 @@ PUBLISHED: tuple[Layout, ...] = (
     Layout("hub: one column that ends with _file_name", files_beside({"metadata.jsonl": lines(
         rows_of("photo_file_name"))})),
     Layout("hub: a list of one name", files_beside({"metadata.jsonl": lines(
-        [{"file_names": [name], "text": text} for name, text in zip(NAMES, TEXTS, strict=True)])})),
+        [{"file_names": [name], "text": text} for name, text in PAIRS])})),
     Layout("hub: splits, card and infos", files_beside({
         "train/metadata.csv": "file_name,text\n0.png,a red cat\n1.png,two dogs\n",
         "test/metadata.csv": "file_name,text\n2.png,a house by the sea\n", "dataset_infos.json": _HF_INFO,

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from benchmarks.layouts.cases import Layout
-from benchmarks.layouts.odd import files_beside, members_of
-from benchmarks.layouts.writers import NAMES, TEXTS, picture, rows_of, separated
+from benchmarks.layouts.writers import NAMES, PAIRS, TEXTS, each, files_beside, members_of, picture, rows_of, separated
 from infinity.data.sources.columns import SourceColumns
 
 _CAPTIONS = tuple(f'{text} 12" wide' if i != 1 else text for i, text in enumerate(TEXTS))
@@ -76,14 +75,12 @@ def _samples(*endings: str, pack: bool = False) -> list[tuple[str, bytes]]:
 
 
 _BY_PICTURE = {
-    "DiffusionDB": {
-        name: {"p": text, "se": 38753269, "c": 12.0, "st": 50} for name, text in zip(NAMES, TEXTS, strict=True)
-    },
+    "DiffusionDB": {name: {"p": text, "se": 38753269, "c": 12.0, "st": 50} for name, text in PAIRS},
     "tags": {name: {"tags": ["1girl", "solo"], "rating": "g"} for name in NAMES},
 }
 _OBJECTS = [json.dumps([{"caption": text} for text in both]).encode() for both in _TOO]
 _QUOTED = ("my cat.png", "a#b.png", "100%.png")
-_TEXT_FILES = {f"{i}.txt": text for i, text in enumerate(TEXTS)}
+_TEXT_FILES = each("{}.txt")
 
 TOOLS: tuple[Layout, ...] = (
     Layout("CSV with inch marks in several rows", files_beside({"t.csv": _stray(",")})),

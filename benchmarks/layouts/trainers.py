@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.layouts.cases import Layout
-from benchmarks.layouts.odd import files_beside
-from benchmarks.layouts.writers import NAMES, TEXTS, lines, picture, pictures, rows_of, separated
+from benchmarks.layouts.writers import NAMES, TEXTS, each, files_beside, lines, picture, pictures, rows_of, separated
 from infinity.data.sources.columns import SourceColumns
 
 _NO_CAPTIONS = "no captions at all"
@@ -57,7 +56,7 @@ _HYDRUS = {f"{i}.png.txt": "creator:somebody\nblue eyes\nlong hair\n" for i in r
 _XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:description>a cat</dc:description></x:xmpmeta>'
 _LINES, _CSV = lines(rows_of()), separated(rows_of())
 _GALLERY = {f"{name}.json": json.dumps(_booru(i)) for i, name in enumerate(NAMES)}
-_TEXT_FILES: Mapping[str, str] = {f"{i}.txt": text for i, text in enumerate(TEXTS)}
+_TEXT_FILES = each("{}.txt")
 _NAMES_ALONE = tuple(f"{text}_{i}.png" for i, text in enumerate(TEXTS))
 _GERMAN = ("eine schöne Katze", "zwei müde Hunde", "ein Häuschen am Meer")
 _JAPANESE, _CHINESE = ("赤い猫", "雪の中の犬", "海辺の家"), ("一只红色的猫", "雪地里的两只狗", "海边的房子")

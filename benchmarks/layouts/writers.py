@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import tarfile
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +33,30 @@ def pictures(folder: Path, names: Sequence[str]) -> None:
 
 NAMES = ("0.png", "1.png", "2.png")
 TEXTS = ("a red cat", "two dogs in the snow", "a house by the sea")
+PAIRS = tuple(zip(NAMES, TEXTS, strict=True))
+"""Names of the pictures with their captions."""
 
 
-def table(name: str, text: str | bytes, names: Sequence[str] = NAMES) -> Callable[[Path], None]:
-    """Return a function that writes pictures and one table."""
+def files_beside(files: Mapping[str, str | bytes], names: Sequence[str] = NAMES) -> Callable[[Path], None]:
+    """Return a function that writes pictures, and files of any kind."""
 
     def make(folder: Path) -> None:
         pictures(folder, names)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
     return make
+
+
+def each(form: str, texts: Sequence[str] = TEXTS) -> dict[str, str]:
+    """Return texts by the names of their files, such as "{}.txt" with the number of the picture."""
+    return {form.format(i): text for i, text in enumerate(texts)}
+
+
+def inside(folder: str) -> tuple[str, ...]:
+    """Return the names of the pictures in a folder."""
+    return tuple(f"{folder}/{name}" for name in NAMES)
 
 
 def rows_of(image: str = "file_name", text: str = "text", names: Sequence[str] = NAMES) -> list[dict[str, Any]]:
@@ -60,37 +71,28 @@ def separated(rows: Sequence[dict[str, Any]], mark: str = ",") -> str:
     return "\n".join([mark.join(rows[0]), *(mark.join(map(str, row.values())) for row in rows)]) + "\n"
 
 
-def beside(names: Sequence[str], files: dict[str, str]) -> Callable[[Path], None]:
-    """Return a function that writes pictures and caption files."""
-
-    def make(folder: Path) -> None:
-        pictures(folder, names)
-        for name, text in files.items():
-            (folder / name).write_text(text)
-
-    return make
-
-
 def shard(
     name: str, mode: str = "w", *, extra: Sequence[tuple[str, bytes]] = (), is_sorted: bool = True, first: int = 0
 ) -> Callable[[Path], None]:
     """Return a function that writes a webdataset shard of three samples, and further members."""
 
+    members = [(f"{i:05d}.png", picture(first + i)) for i in range(3)]
+    members += [(f"{i:05d}.txt", text.encode()) for i, text in enumerate(TEXTS)]
+    members += extra
+    return members_of(sorted(members) if is_sorted else members, name, mode)
+
+
+def members_of(members: Sequence[tuple[str, bytes]], name: str = "0.tar", mode: str = "w") -> Callable[[Path], None]:
+    """Return a function that writes a shard of these members."""
+
     def make(folder: Path) -> None:
-        members = [(f"{i:05d}.png", picture(first + i)) for i in range(3)]
-        members += [(f"{i:05d}.txt", text.encode()) for i, text in enumerate(TEXTS)]
-        members += extra
         with tarfile.open(folder / name, mode) as tar:  # type: ignore[call-overload]
-            for member, data in sorted(members) if is_sorted else members:
-                _add(tar, member, data)
+            for member, data in members:
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
     return make
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
 
 
 def parquet(columns: dict[str, Any], name: str = "train.parquet") -> Callable[[Path], None]:
@@ -118,65 +120,6 @@ def structs() -> list[dict[str, Any]]:
     return [{"bytes": picture(i), "path": name} for i, name in enumerate(NAMES)]
 
 
-def coco(folder: Path) -> None:
-    """Write COCO's captions, with pictures in a folder beside the annotations."""
-    pictures(folder, [f"train2017/{name}" for name in NAMES])
-    images = [{"id": 10 + i, "file_name": name, "height": 40, "width": 40} for i, name in enumerate(NAMES)]
-    notes = [{"id": 5 * i + j, "image_id": 10 + i, "caption": f"{TEXTS[i]} {j}"} for j in range(5) for i in range(3)]
-    (folder / "annotations").mkdir()
-    content = {"info": {}, "licenses": [], "images": images, "annotations": notes}
-    (folder / "annotations/captions_train2017.json").write_text(json.dumps(content))
-    boxes = [{"id": 1, "image_id": 10, "bbox": [0, 0, 1, 1], "category_id": 1}]
-    (folder / "annotations/instances_train2017.json").write_text(json.dumps({**content, "annotations": boxes}))
-
-
-def karpathy(folder: Path) -> None:
-    """Write Karpathy's file for COCO."""
-    pictures(folder, [f"val2014/{name}" for name in NAMES])
-    images = [
-        {"filename": name, "filepath": "val2014", "sentids": [i], "sentences": [{"raw": TEXTS[i], "tokens": ["a"]}] * 2}
-        for i, name in enumerate(NAMES)
-    ]
-    (folder / "dataset_coco.json").write_text(json.dumps({"images": images, "dataset": "coco"}))
-
-
-def metadata_cap(folder: Path) -> None:
-    """Write kohya's metadata file, whose keys are paths without ending."""
-    pictures(folder, [f"img/{name}" for name in NAMES])
-    content = {f"img/{name}": {"caption": text, "tags": "x"} for name, text in zip(NAMES, TEXTS, strict=True)}
-    (folder / "meta_cap.json").write_text(json.dumps(content))
-
-
-def flickr30k(folder: Path) -> None:
-    """Write Flickr30k as it is shared: bars between cells, one line without its last cell."""
-    pictures(folder, [f"flickr30k_images/{name}" for name in NAMES])
-    rows = [f"{name}| {j}| {TEXTS[i]}, {j} ." for i, name in enumerate(NAMES) for j in range(5)]
-    rows[-1] = rows[-1].rpartition("| ")[0]
-    (folder / "results.csv").write_text("\n".join(["image_name| comment_number| comment", *rows]) + "\n")
-
-
-def token(folder: Path) -> None:
-    """Write Flickr8k's tokens."""
-    pictures(folder, [f"Flicker8k_Dataset/{name}" for name in NAMES])
-    rows = [f"{name}#{j}\t{TEXTS[i]} {j}" for i, name in enumerate(NAMES) for j in range(5)]
-    (folder / "Flickr8k.token.txt").write_text("\n".join(rows) + "\n")
-
-
-def captions_txt(folder: Path) -> None:
-    """Write Flickr8k's list with commas in captions."""
-    pictures(folder, [f"Images/{name}" for name in NAMES])
-    captions = [(name, f"{TEXTS[i]}, {j}", j % 2) for i, name in enumerate(NAMES) for j in range(5)]
-    rows = [f'{name},"{text}"' if is_quoted else f"{name},{text}" for name, text, is_quoted in captions]
-    (folder / "captions.txt").write_text("\n".join(["image,caption", *rows]) + "\n")
-
-
-def repeated_rows(folder: Path) -> None:
-    """Write JSON lines with a row per caption, in any order."""
-    pictures(folder, NAMES)
-    rows = [{"file_name": name, "text": f"{TEXTS[i]} {j}"} for j in range(2) for i, name in enumerate(NAMES)]
-    (folder / "metadata.jsonl").write_text(lines(rows))
-
-
 def many_forms(folder: Path) -> None:
     """Write several forms into one folder."""
     pictures(folder, [*NAMES, "3.png", "4.png"])
@@ -189,20 +132,6 @@ def many_forms(folder: Path) -> None:
     shard("0.tar", first=10)(folder)
 
 
-def links_out(folder: Path) -> None:
-    """Write a table one of whose names leads out of the source, and one that leads back in."""
-    pictures(folder, NAMES)
-    (folder / "tables").mkdir()
-    rows = [{"file_name": name, "text": "x y"} for name in ("../0.png", "../tables/../1.png", "../../etc/passwd")]
-    (folder / "tables" / "metadata.jsonl").write_text(lines(rows))
-
-
-def composed(folder: Path) -> None:
-    """Write pictures with decomposed names and a table with composed ones."""
-    pictures(folder, [unicodedata.normalize("NFD", name) for name in ("é.png", "ü.png", "한.png")])
-    (folder / "metadata.jsonl").write_text(lines(rows_of(names=("é.png", "ü.png", "한.png"))))
-
-
 def formats(*endings: str) -> Callable[[Path], None]:
     """Return a function that writes a picture of each format with its caption."""
 
@@ -213,14 +142,6 @@ def formats(*endings: str) -> Callable[[Path], None]:
             (folder / f"{name.partition('.')[0]}.txt").write_text(f"a picture called {name}")
 
     return make
-
-
-def hub_rows(folder: Path) -> None:
-    """Write what a hub's viewer returns."""
-    pictures(folder, NAMES)
-    content = {"features": {}, "rows": [{"row_idx": i, "row": row} for i, row in enumerate(rows_of())]}
-    del content["features"]
-    (folder / "rows.json").write_text(json.dumps(content))
 
 
 def downloader_files(folder: Path) -> None:
@@ -244,51 +165,7 @@ def downloader_parquet(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "00000.parquet")
 
 
-def conversations(folder: Path) -> None:
-    """Write ShareGPT4V's array: the caption is what the model answers."""
-    pictures(folder, [f"images/{name}" for name in NAMES])
-    rows = [
-        {
-            "id": i,
-            "image": f"images/{name}",
-            "conversations": [{"from": "human", "value": "<image> Describe it."}, {"from": "gpt", "value": TEXTS[i]}],
-        }
-        for i, name in enumerate(NAMES)
-    ]
-    (folder / "share.json").write_text(json.dumps(rows))
-
-
-def packed_table(folder: Path) -> None:
-    """Write a compressed table beside pictures."""
-    pictures(folder, NAMES)
-    (folder / "metadata.jsonl.gz").write_bytes(gzip.compress(lines(rows_of()).encode()))
-
-
 def metadata_parquet(folder: Path) -> None:
     """Write an image folder whose table is Parquet."""
     pictures(folder, NAMES)
     parquet({"file_name": NAMES, "text": TEXTS}, "metadata.parquet")(folder)
-
-
-def classes(folder: Path) -> None:
-    """Write pictures in folders by class, and a table that gives their names without the folder."""
-    pictures(folder, [f"class{i}/{name}" for i, name in enumerate(NAMES)])
-    (folder / "captions.csv").write_text(separated(rows_of("image", "caption")))
-
-
-def kohya(folder: Path) -> None:
-    """Write a folder of kohya's trainers, whose name begins with repeats."""
-    (folder / "10_cat").mkdir()
-    beside(NAMES, {f"{i}.txt": text for i, text in enumerate(TEXTS)})(folder / "10_cat")
-
-
-def windows(folder: Path) -> None:
-    """Write a table with names as Windows has them."""
-    pictures(folder, [f"images/{name}" for name in NAMES])
-    (folder / "metadata.jsonl").write_text(lines(rows_of(names=[f"images\\{name}" for name in NAMES])))
-
-
-def hidden(folder: Path) -> None:
-    """Write what macOS leaves beside pictures on other disks."""
-    beside(NAMES, {f"{i}.txt": text for i, text in enumerate(TEXTS)})(folder)
-    (folder / "._0.png").write_bytes(b"x")

@@ -17,7 +17,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -27,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, UInt64
 
-from benchmarks.measuring.watching import watch
+from benchmarks.measuring.watching import call, watch
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.facts import FACTS
 from infinity.data.curation.filters import FilterConfig
@@ -103,10 +102,14 @@ def prepare(folder: Path, rows: int) -> None:
             part.rename(path)
 
 
-def decide_all(folder: Path, rows: int, partitions: int | None, root: Path, here: bool) -> None:
-    """Decide on all rows, and tell the result to the process that watches this one."""
+def files_of(folder: Path, rows: int) -> list[tuple[str, int, int, int]]:
+    """Return the slices that `prepare` wrote: file, source, first row, and number of rows."""
     starts = range(0, rows, ROWS_PER_SLICE)
-    files = [(str(folder / f"{at:012d}.parquet"), 0, at, min(rows, at + ROWS_PER_SLICE) - at) for at in starts]
+    return [(str(folder / f"{at:012d}.parquet"), 0, at, min(rows, at + ROWS_PER_SLICE) - at) for at in starts]
+
+
+def decide_all(folder: str, rows: int, partitions: int | None, root: str, here: bool) -> dict[str, object]:
+    """Decide on all rows, and return the result for the process that watches this one."""
     stages: dict[str, float] = {}
     started = time.monotonic()
 
@@ -117,22 +120,20 @@ def decide_all(folder: Path, rows: int, partitions: int | None, root: Path, here
         print("begin")
         started = time.monotonic()
         filters = FilterConfig(near_duplicates=NearDuplicates())
-        found = decide_partitioned(
-            chunks_of(files), filters, TakedownList(), str(root), on_progress, partitions=partitions
-        )
+        chunks = chunks_of(files_of(Path(folder), rows))
+        found = decide_partitioned(chunks, filters, TakedownList(), root, on_progress, partitions=partitions)
         print("end")
     digest = hashlib.sha256()
     for uri in (*found.kept, *found.dropped):
         for batch in read_bucket([uri]).to_batches():
             digest.update(pa.RecordBatch.serialize(batch))
-    told = {
+    return {
         "kept": found.counts.kept,
         "dropped": found.counts.tally.dropped,
         "driver_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "fates": digest.hexdigest()[:16],
         "seconds_until": stages,
     }
-    print(json.dumps(told))
 
 
 def num_files(root: Path) -> int:
@@ -163,46 +164,23 @@ def killed_on_the_way(command: list[str], root: Path, times: int, total: int) ->
     return files
 
 
-def measured(command: list[str]) -> dict[str, object]:
-    """Run one decision, from the beginning or from what was left by kills, and return its figures."""
-    watched = watch(command)
-    return {
-        "wall_s": round(watched.wall_s, 1),
-        "cpu_s": round(watched.cpu_s, 1),
-        "peak_mib": round(watched.peak_bytes / 2**20),
-        "largest_process_mib": round(watched.largest_bytes / 2**20),
-        "load": round(os.getloadavg()[0], 1),
-        **json.loads(watched.lines[-1]),
-    }
-
-
 def compared(folder: Path, rows: int, temporary: Path, args: argparse.Namespace) -> dict[str, object]:
     """Decide once undisturbed, and once with kills on the way where they are asked for."""
-    more = ["--partitions", str(args.partitions)] if args.partitions else []
-    more += ["--here"] if args.here else []
 
     def command(root: Path) -> list[str]:
         root.mkdir()
-        return [
-            sys.executable,
-            "-m",
-            "benchmarks.loading.decisions",
-            "--child",
-            str(folder),
-            str(rows),
-            str(root),
-            *more,
-        ]
+        decide = "benchmarks.loading.decisions:decide_all"
+        return call(decide, str(folder), rows, args.partitions, str(root), args.here)
 
     quiet = temporary / f"quiet-{rows}"
-    found = {"rows": rows, **measured(command(quiet))}
+    found = {"rows": rows, **watch(command(quiet)).figures()}
     total = num_files(quiet)
     shutil.rmtree(quiet)
     if args.kill:
         root = temporary / f"killed-{rows}"
         child = command(root)
         kills = killed_on_the_way(child, root, args.kill, total)
-        found |= {"files": total, "files_at_kills": kills, "same": measured(child)["fates"] == found["fates"]}
+        found |= {"files": total, "files_at_kills": kills, "same": watch(child).figures()["fates"] == found["fates"]}
         shutil.rmtree(root)
     return found
 
@@ -215,11 +193,7 @@ def main() -> None:
     parser.add_argument("--kill", type=int, default=0, help="how often the decision is killed on the way")
     parser.add_argument("--here", action="store_true", help="in one process, without Ray")
     parser.add_argument("--folder", type=Path, help="where facts are written and stay; else they are not kept")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        decide_all(Path(args.child[0]), int(args.child[1]), args.partitions, Path(args.child[2]), args.here)
-        return
     with tempfile.TemporaryDirectory() as temporary:
         base = args.folder or Path(temporary)
         for rows in args.rows:

@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measuring.watching import watch
+from benchmarks.measuring.watching import call, watch
 
 SIDE_PX, QUALITY, PER_SHARD = 512, 95, 500
 
@@ -72,8 +71,8 @@ def make_pictures(source: Path, folder: Path, number: int) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run_stage(source: str, output: str, filters: str) -> None:
-    """Run the stage once, in a process of its own."""
+def run_stage(source: str, output: str, filters: str) -> dict[str, int]:
+    """Run the stage once, in a process of its own, and return its counts."""
     from infinity.data.curation.filters import CaptionFilters, FilterConfig
     from infinity.data.curation.storing import StoringConfig
     from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
@@ -108,7 +107,7 @@ def run_stage(source: str, output: str, filters: str) -> None:
         print("begin")
         report = run(spec)
         print("end")
-    print(json.dumps(report.summary.counts))
+    return dict(report.summary.counts)
 
 
 def main() -> None:
@@ -120,20 +119,16 @@ def main() -> None:
     )
     parser.add_argument("--number", type=int, default=1000, help="pictures made of them (1000)")
     parser.add_argument("--pairs", type=int, default=3, help="alternating runs of each (3)")
-    parser.add_argument("--stage", nargs=3, metavar=("SOURCE", "OUTPUT", "FILTERS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.stage:
-        run_stage(*args.stage)
-        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_pictures(args.pictures, folder / "pictures", args.number)
         source = str(folder / "pictures")
         (folder / "reference.py").write_text(_REFERENCE)
-        own = [sys.executable, "-m", "benchmarks.loading.ingest", "--stage", source]
+        stage = "benchmarks.loading.ingest:run_stage"
         ways: dict[str, Callable[[str], list[str]]] = {
-            "stage": lambda out: [*own, out, "none"],
-            "stage, all filters": lambda out: [*own, out, "all"],
+            "stage": lambda out: call(stage, source, out, "none"),
+            "stage, all filters": lambda out: call(stage, source, out, "all"),
         }
         if args.reference:
             reference, settings = (

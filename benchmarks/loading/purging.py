@@ -10,8 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.measuring.timing import apart
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.facts import FACTS
 from infinity.data.curation.takedown import TakedownList
@@ -85,40 +84,30 @@ def prepare(root: Path, rows: int) -> None:
     Manifest.write(f"{root}/dataset-new/manifest.parquet", child, pieces(1, False), False, ROWS_PER_PART)
 
 
-def purge_one(root: Path, row: int) -> None:
-    """Purge one address, and tell what it took."""
+def purge_one(root: Path, row: int) -> dict[str, object]:
+    """Purge one address, and return what it took."""
     child = Manifest.load(f"{root}/dataset-new/manifest.parquet")
     before = status_bytes("VmHWM") >> 20
     started = time.monotonic()
     deleted = purge(child, TakedownList(urls=(url_of(row),))).deleted
-    told = {"seconds": round(time.monotonic() - started, 1), "deleted": {k: n for k, n in deleted.items() if n}}
-    print(
-        json.dumps(
-            {
-                **told,
-                "mib_before": before,
-                "mib_peak": status_bytes("VmHWM") >> 20,
-                "load": round(os.getloadavg()[0], 1),
-            }
-        )
-    )
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "deleted": {kind: number for kind, number in deleted.items() if number},
+        "mib_before": before,
+        "mib_peak": status_bytes("VmHWM") >> 20,
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def main() -> None:
     """Parse the command line and purge at each number of rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        purge_one(Path(args.child[0]), int(args.child[1]))
-        return
     for rows in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder), rows)
-            command = [sys.executable, "-m", "benchmarks.loading.purging", "--child", folder, str(rows // 2)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            print(json.dumps({"rows": rows, **json.loads(told)}), flush=True)
+            print(json.dumps({"rows": rows, **apart(purge_one, Path(folder), rows // 2)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.loading.decisions import ROWS_PER_SLICE, prepare
-from benchmarks.measuring.watching import watch
+from benchmarks.loading.decisions import files_of, prepare
+from benchmarks.measuring.watching import call, watch
 from infinity.data.curation.decisions import decide
 from infinity.data.curation.facts import SMALL_FACTS
 from infinity.data.curation.filters import FilterConfig
@@ -40,9 +38,8 @@ FILTERS = FilterConfig()
 
 def by_fan_out(folder: Path, rows: int, partitions: int, root: Path) -> np.ndarray:
     """Return the rows that stay, by the tasks of the data stage."""
-    starts = range(0, rows, ROWS_PER_SLICE)
-    files = [(str(folder / f"{at:012d}.parquet"), 0, at, min(rows, at + ROWS_PER_SLICE) - at) for at in starts]
-    found = decide_partitioned(chunks_of(files), FILTERS, TakedownList(), str(root), silent, partitions=partitions)
+    chunks = chunks_of(files_of(folder, rows))
+    found = decide_partitioned(chunks, FILTERS, TakedownList(), str(root), silent, partitions=partitions)
     return np.concatenate([read_bucket([uri], columns=["row"])["row"].to_numpy() for uri in found.kept])
 
 
@@ -65,13 +62,13 @@ def by_ray_data(folder: Path, rows: int, partitions: int, root: Path) -> np.ndar
     return np.sort(pa.concat_tables(tables)["row"].to_numpy())
 
 
-def child(kind: str, folder: Path, rows: int, partitions: int, root: Path) -> None:
-    """Decide once, and tell the process that watches this one how many rows stay and which."""
+def decide_once(kind: str, folder: str, rows: int, partitions: int, root: str) -> dict[str, object]:
+    """Decide once, and return how many rows stay and which, for the process that watches this one."""
     with connect(num_cpus=2):
         print("begin")
-        found = {"fan_out": by_fan_out, "ray_data": by_ray_data}[kind](folder, rows, partitions, root)
+        found = {"fan_out": by_fan_out, "ray_data": by_ray_data}[kind](Path(folder), rows, partitions, Path(root))
         print("end")
-    print(json.dumps({"kept": len(found), "digest": hashlib.sha256(found.tobytes()).hexdigest()[:16]}))
+    return {"kept": len(found), "digest": hashlib.sha256(found.tobytes()).hexdigest()[:16]}
 
 
 def main() -> None:
@@ -80,12 +77,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        kind, folder, root = args.child
-        child(kind, Path(folder), args.rows, args.partitions, Path(root))
-        return
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         facts = Path(temporary, "facts")
@@ -94,12 +86,8 @@ def main() -> None:
             for kind in KINDS if number % 2 == 0 else KINDS[::-1]:
                 root = Path(temporary, f"{kind}-{number}")
                 root.mkdir()
-                command = [sys.executable, "-m", "benchmarks.loading.ray_data", "--rows", str(args.rows)]
-                command += ["--partitions", str(args.partitions), "--child", kind, str(facts), str(root)]
-                watched = watch(command)
-                runs.append({"kind": kind, "wall_s": watched.wall_s, "cpu_s": watched.cpu_s,
-                             "peak_mib": watched.peak_bytes / 2**20, "load": os.getloadavg()[0],
-                             **json.loads(watched.lines[-1])})  # fmt: skip
+                given = (kind, str(facts), args.rows, args.partitions, str(root))
+                runs.append({"kind": kind, **watch(call("benchmarks.loading.ray_data:decide_once", *given)).figures()})
                 print(json.dumps(runs[-1]), flush=True)
     if len({(run["kept"], run["digest"]) for run in runs}) != 1:
         raise SystemExit("error: the two kept different rows")

@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from PIL import Image
 os.environ["WDS_SECURE"] = "1"  # before its import: else members that are pickles are executed
 import webdataset
 
+from benchmarks.measuring.timing import alternately
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchPlan, picture
 from infinity.data.loading.stored import ReadingConfig
@@ -33,7 +32,6 @@ from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.build import run as build_dataset
 
 BATCH = 32
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def make_pictures(folder: Path, number: int, side_px: int) -> None:
@@ -90,24 +88,18 @@ def main() -> None:
             report = build_dataset(BuildDatasetSpec(output=folder, source=str(Path(folder) / "pictures")))
         manifest = Manifest.load(report.manifest)
         ways: dict[str, Callable[[], int]] = {
-            "webdataset": lambda: plain(manifest, args.size),
             "reader": lambda: reader(manifest, args.size, args.threads),
+            "webdataset": lambda: plain(manifest, args.size),
         }
-        rates: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in ways} for clock in CLOCKS}
-        for turn in range(args.repeats + 1):
-            for name, run in ways.items():
-                started = {clock: now() for clock, now in CLOCKS.items()}
-                number = run()
-                if turn:  # the first warms up the disk cache
-                    for clock, now in CLOCKS.items():
-                        rates[clock][name].append(number / (now() - started[clock]))
+        numbers = {name: run() for name, run in ways.items()}  # warms up the disk cache
+        found = alternately(ways, repeats=args.repeats)
     figures: dict[str, object] = {"load": os.getloadavg()[0]}
-    for clock, each in rates.items():
-        ratios = [ours / theirs for ours, theirs in zip(each["reader"], each["webdataset"], strict=True)]
+    for clock, median, ratio in (("wall", "median_s", "ratio"), ("cpu", "median_cpu_s", "ratio_cpu")):
         figures[clock] = {
-            "pictures_per_s": {name: round(statistics.median(values), 1) for name, values in each.items()},
-            "reader_to_webdataset": round(statistics.median(ratios), 3),
-            "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+            "pictures_per_s": {name: round(numbers[name] / found[name][median], 1) for name in ways},
+            # An epoch of the reader leaves the last, incomplete batch out.
+            "reader_to_webdataset": round(found["webdataset"][ratio] * numbers["reader"] / numbers["webdataset"], 3),
+            "spread": round(found["webdataset"][f"{ratio}_spread"], 3),
         }
     print(json.dumps({**vars(args), **figures}))
 

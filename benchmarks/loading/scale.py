@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measuring.watching import watch
+from benchmarks.measuring.watching import call, watch
 
 
-def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
-    """Run the flow once, and tell the result to the process that watches this one."""
+def run_flow(folder: str, pictures: int, near_duplicates: bool) -> dict[str, object]:
+    """Run the flow once, and return the result for the process that watches this one."""
     os.environ["INFINITY_RAY_NUM_CPUS"] = "2"
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness
@@ -34,14 +33,13 @@ def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
         print("end")
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs()
-    told = {
+    return {
         "task_runs": len(runs),
         "counts": report.summary.counts,
         "shards": report.summary.num_shards,
         "bytes": report.summary.num_bytes,
         "stage_s": round(report.seconds, 1),
     }
-    print(json.dumps(told))
 
 
 def main() -> None:
@@ -50,26 +48,17 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--near-duplicates", action="store_true", help="look for near duplicates")
     parser.add_argument("--folder", type=Path, help="where the data sets go, in a folder each; else they are not kept")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        run_flow(args.child[0], int(args.child[1]), args.child[2] == "True")
-        return
     with tempfile.TemporaryDirectory() as temporary:
         for number in args.pictures:
             folder = (args.folder or Path(temporary)) / str(number)
-            child = [str(folder), str(number), str(args.near_duplicates)]
-            watched = watch([sys.executable, "-m", "benchmarks.loading.scale", "--child", *child])
+            watched = watch(call("benchmarks.loading.scale:run_flow", str(folder), number, args.near_duplicates))
             figures = {
                 "pictures": number,
                 "near_duplicates": args.near_duplicates,
-                "wall_s": round(watched.wall_s, 1),
                 "pictures_per_s": round(number / watched.wall_s, 1),
                 "cpu_ms_per_picture": round(1000 * watched.cpu_s / number, 2),
-                "peak_mib": round(watched.peak_bytes / 2**20),
-                "largest_process_mib": round(watched.largest_bytes / 2**20),
-                "load": os.getloadavg()[0],
-                **json.loads(watched.lines[-1]),
+                **watched.figures(),
             }
             print(json.dumps(figures), flush=True)
 

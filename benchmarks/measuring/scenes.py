@@ -1,7 +1,8 @@
-"""Judge drawn scenes by GenEval's rules and the exact detector: verdicts of pictures, and a score with its interval."""
+"""Drawn scenes of a model, judged by GenEval's rules and the exact detector: verdicts, a score and its interval."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,6 +12,21 @@ from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.evaluation.geneval.scoring import GenevalPrompt, judge
 from infinity.evaluation.geneval.state import GenevalState, PromptCount
 from infinity.evaluation.score import Score
+from infinity.generation.sampling import SamplingConfig
+
+
+def drawing_parser(about: str | None, guidance: float, temperature: float) -> argparse.ArgumentParser:
+    """Return a parser of a model and of the settings of its drawings, with these defaults."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder")
+    parser.add_argument("--guidance", type=float, default=guidance, help=f"strength of guidance ({guidance:g})")
+    parser.add_argument("--temperature", type=float, default=temperature, help=f"of the bits ({temperature:g})")
+    return parser
+
+
+def sampling_of(given: argparse.Namespace) -> SamplingConfig:
+    """Return the settings that a `drawing_parser` read."""
+    return SamplingConfig(guidance=given.guidance, temperature=given.temperature)
 
 
 class SceneVerdicts:

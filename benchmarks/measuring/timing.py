@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing to time.
 
@@ -56,6 +61,22 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
             ratios = [turn[name][which] / turn[first][which] for turn in turns]
             found[name] |= {what: statistics.median(ratios), f"{what}_spread": spread(ratios)}
     return found
+
+
+def within(context: Callable[[], AbstractContextManager[Any]], run: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that runs another one within a new context, such as one of another data type."""
+
+    def inside() -> object:
+        with context():
+            return run()
+
+    return inside
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Return the result of a function in a process of its own, where nothing was loaded, compiled or claimed before."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:

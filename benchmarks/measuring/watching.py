@@ -1,19 +1,26 @@
 """A command and all processes that it starts, watched from outside: wall clock, processor time and memory.
 
+``python -m benchmarks.measuring.watching MODULE:FUNCTION ARGUMENTS`` calls a function with a JSON list of arguments and
+prints what it returns as a line of JSON (`call`).
+
 Processes are found by a mark in their environment, since a cluster's processes leave the tree of those who started
 them. Linux only (``/proc``).
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _MARK = "BENCHMARK_MARK"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,6 +43,27 @@ class Watched:
     peak_bytes: int
     largest_bytes: int
     lines: tuple[str, ...]
+
+    def figures(self) -> dict[str, Any]:
+        """Return seconds, MiB, the present load, and what the command told as JSON in its last line."""
+        return {
+            "wall_s": round(self.wall_s, 1),
+            "cpu_s": round(self.cpu_s, 1),
+            "peak_mib": round(self.peak_bytes / 2**20),
+            "largest_process_mib": round(self.largest_bytes / 2**20),
+            "load": round(os.getloadavg()[0], 1),
+            **json.loads(self.lines[-1]),
+        }
+
+
+def call(place: str, *arguments: Any) -> list[str]:
+    """Return the command that calls a function in a process of its own, for `watch`.
+
+    Args:
+        place: Place of the function, such as "benchmarks.loading.scale:run_flow".
+        arguments: Its arguments, JSON values.
+    """
+    return [sys.executable, "-m", "benchmarks.measuring.watching", place, json.dumps(arguments)]
 
 
 def watch(command: Sequence[str], environment: dict[str, str] | None = None, *, every_s: float = 0.5) -> Watched:
@@ -131,3 +159,8 @@ class _Watcher(threading.Thread):
         resident = sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
         self._cpu[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
         return resident
+
+
+if __name__ == "__main__":
+    module, _, name = sys.argv[1].partition(":")
+    print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(sys.argv[2]))))

@@ -19,50 +19,22 @@ GRIDS: tuple[tuple[int, Size], ...] = ((16, "256"), (64, "1024"))
 
 def items() -> list[Item]:
     """Return everything that is timed here."""
-    latents = {"batch": BATCH, "num_bits": NUM_BITS}
-    return [
-        *(
-            Item(
-                group="c",
-                name=f"quantizer_{side}x{side}",
-                about={**latents, "num_scales": published_schedule(1.0, size).num_scales},
-                prepare=partial(prepare_quantizer, published_schedule(1.0, size)),
-            )
-            for side, size in GRIDS
-        ),
-        *(
-            Item(
-                group="d",
-                name=f"self_correction_{side}x{side}",
-                about={**latents, "num_scales": published_schedule(1.0, size).num_scales, "max_rate": 0.3},
-                prepare=partial(prepare_self_correction, published_schedule(1.0, size)),
-            )
-            for side, size in GRIDS
-        ),
-        Item(
-            group="e",
-            name="decoder_256px",
-            about={"batch": 1, "num_bits": NUM_BITS, "base_width": 128},
-            prepare=partial(prepare_decoder, side_px=256, base_width=128),
-        ),
-        Item(
-            group="e",
-            name="encoder_256px",
-            about={"batch": 1, "num_bits": NUM_BITS, "base_width": 128},
-            prepare=partial(prepare_encoder, side_px=256, base_width=128),
-        ),
-    ]
+    found = []
+    for side, schedule in ((side, published_schedule(1.0, size)) for side, size in GRIDS):
+        about = {"batch": BATCH, "num_bits": NUM_BITS, "num_scales": schedule.num_scales}
+        noisy = {**about, "max_rate": 0.3}
+        found += [
+            Item("c", f"quantizer_{side}x{side}", about, partial(prepare_quantizer, schedule)),
+            Item("d", f"self_correction_{side}x{side}", noisy, partial(prepare_self_correction, schedule)),
+        ]
+    about = {"batch": 1, "num_bits": NUM_BITS, "base_width": 128}
+    networks = {"decoder": prepare_decoder, "encoder": prepare_encoder}
+    return found + [Item("e", f"{name}_256px", about, partial(prepare, 256, 128)) for name, prepare in networks.items()]
 
 
 def prepare_quantizer(schedule: ScaleSchedule) -> Callable[[], object]:
     """Prepare a run that computes bits of all scales and the sum of their codes."""
-    features = random_features(schedule)
-    # The quantizer has no weights: the smallest networks around it will do.
-    tokenizer = Tokenizer(
-        TokenizerConfig(
-            num_bits=NUM_BITS, base_width=8, encoder_multipliers=(1,), decoder_multipliers=(1,), num_downsamples=0
-        )
-    )
+    features, tokenizer = random_features(schedule), codes_alone(NUM_BITS)
     return lambda: tokenizer.quantize(features, schedule)
 
 
@@ -77,10 +49,9 @@ def prepare_self_correction(schedule: ScaleSchedule) -> Callable[[], object]:
     return run
 
 
-def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
+def prepare_decoder(side_px: int, base_width: int) -> Callable[[], object]:
     """Prepare a run that decodes one picture from the sum of its codes, at the published shape of stride 16."""
-    tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
-    tokenizer.init_weights(torch.Generator().manual_seed(0))
+    tokenizer = random_tokenizer(base_width)
     side = side_px // tokenizer.config.stride_px
     codes = torch.randn(1, NUM_BITS, side, side, generator=torch.Generator().manual_seed(0)) * NUM_BITS**-0.5
 
@@ -91,10 +62,9 @@ def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
     return run
 
 
-def prepare_encoder(*, side_px: int, base_width: int) -> Callable[[], object]:
+def prepare_encoder(side_px: int, base_width: int) -> Callable[[], object]:
     """Prepare a run that encodes one picture, at the published shape of stride 16."""
-    tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
-    tokenizer.init_weights(torch.Generator().manual_seed(0))
+    tokenizer = random_tokenizer(base_width)
     picture = torch.rand(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     @torch.no_grad()
@@ -102,6 +72,21 @@ def prepare_encoder(*, side_px: int, base_width: int) -> Callable[[], object]:
         return tokenizer.encode(picture)
 
     return run
+
+
+def random_tokenizer(base_width: int) -> Tokenizer:
+    """Return a tokenizer of the published shape, freshly initialised."""
+    tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
+    tokenizer.init_weights(torch.Generator().manual_seed(0))
+    return tokenizer
+
+
+def codes_alone(num_bits: int) -> Tokenizer:
+    """Return a tokenizer whose codes alone are used: they have no weights, and the networks around are the smallest."""
+    plain = TokenizerConfig(
+        num_bits=num_bits, base_width=8, encoder_multipliers=(1,), decoder_multipliers=(1,), num_downsamples=0
+    )
+    return Tokenizer(plain)
 
 
 def random_features(schedule: ScaleSchedule) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks.measuring.timing import Item
+from benchmarks.run.tokenizer import codes_alone
 from infinity.generation import Conditions, SamplingConfig, sample_bits
 from infinity.scales import ScaleSchedule, Size, published_schedule
 from infinity.text import TextCondition
-from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.loss import bitwise_cross_entropy
 from infinity.transformer.precision import store_products_as
@@ -31,18 +31,13 @@ def items() -> list[Item]:
     model = {"width": CONFIG.width, "depth": CONFIG.depth, "num_heads": CONFIG.num_heads, "num_bits": CONFIG.num_bits}
     train = published_schedule(1.0, "256")
     return [
-        Item(
-            group="a",
-            name="transformer_forward_backward",
-            about={**model, **_sizes(train, BATCH)},
-            prepare=partial(prepare_training, train),
-        ),
+        Item("a", "transformer_forward_backward", {**model, **_sizes(train, BATCH)}, partial(prepare_training, train)),
         *(
             Item(
-                group="b",
-                name=f"generation_{schedule.num_scales}_scales",
-                about={**model, **_sizes(schedule, 1), "guidance": GUIDANCE},
-                prepare=partial(prepare_generation, schedule),
+                "b",
+                f"generation_{schedule.num_scales}_scales",
+                {**model, **_sizes(schedule, 1), "guidance": GUIDANCE},
+                partial(prepare_generation, schedule),
             )
             for schedule in (published_schedule(1.0, size) for size in SIZES)
         ),
@@ -71,16 +66,7 @@ def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
     if torch.is_autocast_enabled("cpu"):
         store_products_as(model, torch.get_autocast_dtype("cpu"))
     conditions = Conditions(random_text(1), [torch.Generator().manual_seed(0)])
-    # The decoder is not used: the smallest networks around the codes will do.
-    tokenizer = Tokenizer(
-        TokenizerConfig(
-            num_bits=CONFIG.num_bits,
-            base_width=8,
-            encoder_multipliers=(1,),
-            decoder_multipliers=(1,),
-            num_downsamples=0,
-        )
-    )
+    tokenizer = codes_alone(CONFIG.num_bits)
     sampling = SamplingConfig(guidance=GUIDANCE, nucleus=1.0)
     return lambda: sample_bits(model, tokenizer, conditions, schedule=schedule, sampling=sampling)
 

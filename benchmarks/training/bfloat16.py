@@ -9,26 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.measuring.machine import rates
-from benchmarks.measuring.timing import alternately
+from benchmarks.measuring.timing import alternately, within
 from benchmarks.run import tokenizer, transformer
 from infinity.kernels.measured import processor
 from infinity.kernels.switch import use_kernels
-
-
-def in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:
-    """Return the same run under autocast."""
-
-    def half() -> object:
-        with torch.autocast("cpu", torch.bfloat16):
-            return run()
-
-    return half
 
 
 def main() -> None:
@@ -43,7 +33,11 @@ def main() -> None:
         if item.group not in "abe":
             continue
         run = item.prepare()
-        runs = {"float32": run, "bfloat16": in_bfloat16(run), "float32-plain": _plain(run)}
+        runs = {
+            "float32": run,
+            "bfloat16": within(partial(torch.autocast, "cpu", torch.bfloat16), run),
+            "float32-plain": within(partial(use_kernels, "plain"), run),
+        }
         for each in runs.values():
             each()
         found = alternately(runs, repeats=args.repeats)
@@ -53,14 +47,6 @@ def main() -> None:
             line[f"{name}_ratio_cpu"] = round(found[name]["ratio_cpu"], 3)
             line[f"{name}_spread"] = round(found[name]["ratio_cpu_spread"], 3)
         print(json.dumps(line), flush=True)
-
-
-def _plain(run: Callable[[], object]) -> Callable[[], object]:
-    def plain() -> object:
-        with use_kernels("plain"):
-            return run()
-
-    return plain
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
 
-from benchmarks.measuring.timing import alternately, seconds_of
+from benchmarks.measuring.timing import alternately, apart, seconds_of
 from benchmarks.training.estimate import Configuration, configurations
 from infinity.jobs.estimate.rehearsal import Load, Rehearsal, rehearse
 from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -78,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.models:
         with tempfile.TemporaryDirectory() as cache:
-            found, again = (_apart(name, cache, args.threads, number) for number in (args.repeats, 0))
+            found, again = (apart(measure, name, cache, args.threads, number) for number in (args.repeats, 0))
         spec, _ = models()[name]
         about = {
             "model": name,
@@ -90,12 +88,6 @@ def main() -> None:
         }
         cached = {f"cached_{what}": again[what] for what in ("first_compiled_s", "first_compiled_cpu_s")}
         print(json.dumps(about | found | cached), flush=True)
-
-
-def _apart(*arguments: Any) -> dict[str, Any]:
-    """Run ``measure`` in a process of its own, where nothing has been compiled."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring.timing import seconds_of
+from benchmarks.measuring.timing import apart, seconds_of
 from benchmarks.run.transformer import CONFIG
 from infinity.jobs.estimate.estimate import Calibration, Estimate, calibrate, estimate, peak_bytes
 from infinity.jobs.estimate.rehearsal import AnyTrainSpec, Load, rehearse
@@ -103,8 +102,7 @@ def compare(name: str, configuration: Configuration, num_steps: int) -> dict[str
     spec, tokenizer = configuration
     calibration: Calibration = calibrate(spec, tokenizer=tokenizer)
     guess: Estimate = estimate(spec, tokenizer=tokenizer, calibration=calibration)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(measure, (spec, tokenizer, num_steps))
+    found = apart(measure, spec, tokenizer, num_steps)
     frozen = guess.frozen if tokenizer is not None else 0  # frozen models are not loaded here
     pairs = {
         "step_mb": ((guess.device_bytes - frozen) / 1e6, found["step_bytes"] / 1e6),

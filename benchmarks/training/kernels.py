@@ -10,17 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring.timing import seconds_of
+from benchmarks.measuring.timing import alternately, apart, largest_mb, within
 from benchmarks.run.transformer import BATCH, CONFIG, prepare_training
 from infinity.kernels.feed_forward import feed_forward
 from infinity.kernels.straight_through import spherical_straight_through
@@ -32,17 +29,7 @@ from infinity.transformer.rope import rotations
 
 SCHEDULE = published_schedule(1.0, "256")
 STEP = "training step"
-_MEMORY = """
-import torch
-torch.set_num_threads({threads})
-from benchmarks.training.kernels import STEP, cases
-from infinity.kernels.switch import use_kernels
-with use_kernels({kernels!r}):
-    run = cases()[STEP]()
-    for _ in range(2): run()
-# What getrusage tells begins with the memory of the parent process.
-print(int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1000)
-"""
+KERNELS: tuple[Kernels, ...] = ("fast", "plain")
 
 
 def cases() -> dict[str, Callable[[], Callable[[], object]]]:
@@ -66,40 +53,31 @@ def main() -> None:
     for name, prepare in cases().items():
         line: dict[str, Any] = {"kernel": name, **ratios(prepare(), args.repeats)}
         if name == STEP:
-            memory = {kernels: peak_mb(kernels, args.threads) for kernels in ("plain", "fast")}
-            line |= {f"peak_mb_{kernels}": round(value) for kernels, value in memory.items()}
+            line |= {f"peak_mb_{kernels}": round(apart(peak_mb, kernels, args.threads)) for kernels in KERNELS}
         print(json.dumps({**line, "threads": args.threads, "load": round(os.getloadavg()[0], 1)}), flush=True)
 
 
 def ratios(run: Callable[[], object], repeats: int) -> dict[str, float]:
     """Return seconds of the plain formula over seconds of the fast twin, medians of alternating runs."""
-    both: dict[Kernels, list[tuple[float, float]]] = {"plain": [], "fast": []}
-    for turn in range(repeats + 1):
-        for kernels, seconds in both.items():
-            with use_kernels(kernels):
-                measured = seconds_of(run)
-            if turn:  # the first turn warms up
-                seconds.append(measured)
-    pairs = list(zip(both["plain"], both["fast"], strict=True))
+    runs: dict[str, Callable[[], object]] = {kernels: within(partial(use_kernels, kernels), run) for kernels in KERNELS}
+    for each in runs.values():
+        each()
+    found = alternately(runs, repeats=repeats)
     return {
-        "plain_over_fast": round(statistics.median(plain[0] / fast[0] for plain, fast in pairs), 3),
-        "plain_over_fast_processor": round(statistics.median(plain[1] / fast[1] for plain, fast in pairs), 3),
-        "fast_s": round(statistics.median(fast[0] for _, fast in pairs), 5),
+        "plain_over_fast": round(found["plain"]["ratio"], 3),
+        "plain_over_fast_processor": round(found["plain"]["ratio_cpu"], 3),
+        "fast_s": round(found["fast"]["median_s"], 5),
     }
 
 
-def peak_mb(kernels: str, threads: int) -> float:
-    """Return the largest memory of a process that makes training steps, in MB."""
-    root = Path(__file__).resolve().parents[2]
-    code = _MEMORY.format(threads=threads, kernels=kernels)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        check=True,
-        capture_output=True,
-    )
-    return float(done.stdout)
+def peak_mb(kernels: Kernels, threads: int) -> float:
+    """Return the largest memory of this process after training steps, in MB."""
+    torch.set_num_threads(threads)
+    with use_kernels(kernels):
+        run = cases()[STEP]()
+        for _ in range(2):
+            run()
+    return largest_mb()
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 
 import torch
 
-from benchmarks.measuring.timing import seconds_of
+from benchmarks.measuring.timing import apart, largest_mb, seconds_of
 from infinity.perception.lpips import Lpips
 from infinity.scales import Resolution
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
@@ -67,8 +64,9 @@ def batch(variant: str, size_px: int) -> PictureBatch:
     return PictureBatch(("noise",), (0,), schedule, pixels.to(torch.uint8), 1)
 
 
-def measure(variant: str, size_px: int, width: int, num_bits: int, repeats: int) -> dict[str, object]:
+def measure(variant: str, size_px: int, width: int, num_bits: int, threads: int, repeats: int) -> dict[str, object]:
     """Return median wall-clock and processor seconds per step after a first one, and the most memory of the process."""
+    torch.set_num_threads(threads)
     update, part = step_of(variant, size_px, width, num_bits), batch(variant, size_px)
 
     def step() -> None:
@@ -83,7 +81,7 @@ def measure(variant: str, size_px: int, width: int, num_bits: int, repeats: int)
         "num_bits": num_bits,
         "median_s": round(statistics.median(wall for wall, _ in pairs[1:]), 3),
         "median_cpu_s": round(statistics.median(busy for _, busy in pairs[1:]), 3),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mib": round(largest_mb()),
         "load": os.getloadavg()[0],
     }
 
@@ -101,14 +99,9 @@ def main() -> None:
     names = args.variants.split(",")
     if unknown := set(names) - set(VARIANTS):
         raise SystemExit(f"unknown {sorted(unknown)}; there are {', '.join(VARIANTS)}")
-    if len(names) == 1:
-        torch.set_num_threads(args.threads)
-        print(json.dumps(measure(names[0], args.size_px, args.width, args.num_bits, args.repeats)), flush=True)
-        return
+    sizes = (args.size_px, args.width, args.num_bits)
     for name in names:  # each in its own process, since the most memory of a process never falls
-        arguments = [f"--{key}={getattr(args, key.replace('-', '_'))}" for key in ("size-px", "width", "num-bits")]
-        arguments += [f"--threads={args.threads}", f"--repeats={args.repeats}", f"--variants={name}"]
-        subprocess.run([sys.executable, "-m", "benchmarks.training.tokenizer_training", *arguments], check=True)
+        print(json.dumps(apart(measure, name, *sizes, args.threads, args.repeats)), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from flows.forms.form import Count, Form
+from flows.forms.form import Count, Form, box
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.fid.drawn_distance import CmmdBenchmark, FdDinov2Benchmark
 from infinity.evaluation.fid.reference_sets import ReferenceSet
@@ -29,13 +27,10 @@ from infinity.storage.pinned import PinnedFile
 class RewritingForm(Form):
     """Rewriting of prompts before they are drawn; their scores have names of their own. Empty: no rewriting."""
 
-    rewritten_file: str | None = Field(
-        default=None,
-        description='JSON lines {"prompt": …, "rewritten": …} with every prompt (path, s3:// or http URI).',
+    rewritten_file: str | None = box(
+        'JSON lines {"prompt": …, "rewritten": …} with every prompt (path, s3:// or http URI).'
     )
-    rewriter_model: str | None = Field(
-        default=None, description="Instead of a file: a language model that rewrites them (folder or hub name)."
-    )
+    rewriter_model: str | None = box("Instead of a file: a language model that rewrites them (folder or hub name).")
 
     def rewriter(self, before: Rewriter | None) -> Rewriter | None:
         """Return the rewriter that was filled in, or the previous one."""
@@ -51,15 +46,15 @@ class RewritingForm(Form):
 class GenevalForm(RewritingForm):
     """GenEval on its official prompts. Empty boxes: the official file and networks."""
 
-    prompts_uri: str | None = Field(default=None, description="Copy of the official file (path, s3:// or http URI).")
-    prompts_sha256: str | None = Field(default=None, description="Checksum of a file with other prompts.")
-    detector: Literal["coco", "scenes"] | None = Field(
-        default=None, description="coco: Mask2Former and CLIP. scenes: the exact detector, for prompts of drawn scenes."
+    prompts_uri: str | None = box("Copy of the official file (path, s3:// or http URI).")
+    prompts_sha256: str | None = box("Checksum of a file with other prompts.")
+    detector: Literal["coco", "scenes"] | None = box(
+        "coco: Mask2Former and CLIP. scenes: the exact detector, for prompts of drawn scenes."
     )
-    objects_model: str | None = Field(default=None, description="Mask2Former that finds objects (folder or hub name).")
-    colours_model: str | None = Field(default=None, description="CLIP that names colours (folder or hub name).")
-    prompts_per_task: Count | None = Field(default=None, description="Largest number of prompts per task.")
-    pictures_per_prompt: Count | None = Field(default=None, description="The benchmark has 4.")
+    objects_model: str | None = box("Mask2Former that finds objects (folder or hub name).")
+    colours_model: str | None = box("CLIP that names colours (folder or hub name).")
+    prompts_per_task: Count | None = box("Largest number of prompts per task.")
+    pictures_per_prompt: Count | None = box("The benchmark has 4.")
 
     def change(self, before: GenevalBenchmark | None) -> GenevalBenchmark:
         """Return the benchmark with what was filled in."""
@@ -82,14 +77,10 @@ class GenevalForm(RewritingForm):
 class DpgForm(RewritingForm):
     """DPG-Bench. Empty boxes: the official prompts and questions, and a BLIP that answers them."""
 
-    prompts: str | None = Field(default=None, description="Folder of the prompts, <item id>.txt (path or s3:// URI).")
-    questions_uri: str | None = Field(
-        default=None, description="Copy of the official table of questions, checked by its checksum."
-    )
-    vqa_model: str | None = Field(
-        default=None, description="BLIP, ViLT or an image-text-to-text model that answers (folder or hub name)."
-    )
-    num_prompts: Count | None = Field(default=None, description="Number of prompts, spread over all.")
+    prompts: str | None = box("Folder of the prompts, <item id>.txt (path or s3:// URI).")
+    questions_uri: str | None = box("Copy of the official table of questions, checked by its checksum.")
+    vqa_model: str | None = box("BLIP, ViLT or an image-text-to-text model that answers (folder or hub name).")
+    num_prompts: Count | None = box("Number of prompts, spread over all.")
 
     def change(self, before: DpgBenchmark | None) -> DpgBenchmark:
         """Return the benchmark with what was filled in."""
@@ -110,13 +101,11 @@ class FitForm(RewritingForm):
     kind: ClassVar[type[ListedBenchmark]]
     places: ClassVar[Mapping[str, str]] = {}
 
-    prompts_uri: str | None = Field(
-        default=None,
-        description="Prompts instead of the benchmark's: .txt with one per line, .jsonl, or a .json list (path, s3:// "
-        "or http URI).",
+    prompts_uri: str | None = box(
+        "Prompts instead of the benchmark's: .txt with one per line, .jsonl, or a .json list (path, s3:// or http URI)."
     )
-    num_prompts: Count | None = Field(default=None, description="Number of prompts per category.")
-    pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
+    num_prompts: Count | None = box("Number of prompts per category.")
+    pictures_per_prompt: Count | None = box("Pictures of every prompt.")
 
     def change(self, before: ListedBenchmark | None) -> ListedBenchmark:
         """Return the benchmark with what was filled in."""
@@ -134,7 +123,7 @@ class ClipScoreForm(FitForm):
     kind = ClipScoreBenchmark
     places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
 
-    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+    clip_model: str | None = box("CLIP (folder or hub name); by default ViT-L/14.")
 
 
 class PickScoreForm(FitForm):
@@ -143,9 +132,7 @@ class PickScoreForm(FitForm):
     kind = PickScoreBenchmark
     places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
 
-    clip_model: str | None = Field(
-        default=None, description="CLIP with its processor (folder or hub name); by default the published one."
-    )
+    clip_model: str | None = box("CLIP with its processor (folder or hub name); by default the published one.")
 
 
 class DiversityForm(FitForm):
@@ -154,7 +141,7 @@ class DiversityForm(FitForm):
     kind = DiversityBenchmark
     places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
 
-    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+    clip_model: str | None = box("CLIP (folder or hub name); by default ViT-L/14.")
 
 
 class DrawnDistanceForm(FitForm):
@@ -162,12 +149,10 @@ class DrawnDistanceForm(FitForm):
 
     places: ClassVar[Mapping[str, str]] = {"reference_uri": "reference.uri", "network_model": "network.model"}
 
-    reference_uri: str | None = Field(
-        default=None, description="Pictures to compare with: a folder, tar shards, or a manifest (path or s3:// URI)."
+    reference_uri: str | None = box(
+        "Pictures to compare with: a folder, tar shards, or a manifest (path or s3:// URI)."
     )
-    network_model: str | None = Field(
-        default=None, description="CLIP or DINOv2 (folder or hub name); by default the published one."
-    )
+    network_model: str | None = box("CLIP or DINOv2 (folder or hub name); by default the published one.")
 
     def change(self, before: ListedBenchmark | None) -> ListedBenchmark:
         """Return the benchmark with what was filled in.
@@ -202,11 +187,9 @@ WEIGHTS = {"weights_uri": "network.weights.uri", "weights_sha256": "network.weig
 class WeightsForm(FitForm):
     """Boxes of a scorer whose weights are one published file."""
 
-    weights_uri: str | None = Field(
-        default=None, description="Copy of the published weights file (path, s3:// or http URI)."
-    )
-    weights_sha256: str | None = Field(default=None, description="First digits of its checksum.")
-    tokenizer: str | None = Field(default=None, description="Tokenizer of the prompts (folder or hub name).")
+    weights_uri: str | None = box("Copy of the published weights file (path, s3:// or http URI).")
+    weights_sha256: str | None = box("First digits of its checksum.")
+    tokenizer: str | None = box("Tokenizer of the prompts (folder or hub name).")
 
 
 class ImageRewardForm(WeightsForm):
@@ -219,7 +202,7 @@ class ImageRewardForm(WeightsForm):
 class HpsForm(WeightsForm):
     """HPSv2 on its 3,200 prompts of four styles, one picture each."""
 
-    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Scores of two versions do not compare.")
+    version: Literal["v2.1", "v2.0"] | None = box("Scores of two versions do not compare.")
 
     kind = HpsBenchmark
     places: ClassVar[Mapping[str, str]] = {**WEIGHTS, "tokenizer": "network.tokenizer", "version": "network.version"}
@@ -244,6 +227,4 @@ class Hps3Form(WeightsForm):
         "instruction_uri": "network.instruction.uri",
     }
 
-    instruction_uri: str | None = Field(
-        default=None, description="Copy of the published data_collator_qwen.py, which holds the instruction."
-    )
+    instruction_uri: str | None = box("Copy of the published data_collator_qwen.py, which holds the instruction.")

@@ -15,6 +15,11 @@ Positive = Annotated[float, Field(gt=0.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def box(description: str) -> Any:
+    """Return a box of a form that may stay empty."""
+    return Field(default=None, description=description)
+
+
 class Form(BaseModel):
     """A box of the form; unknown names are refused.
 

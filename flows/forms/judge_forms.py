@@ -1,9 +1,7 @@
 """Boxes of the benchmarks that read or question pictures: a judge's questions, and words in pictures."""
 
-from pydantic import Field
-
 from flows.forms.benchmark_forms import RewritingForm
-from flows.forms.form import Count
+from flows.forms.form import Count, box
 from infinity.evaluation.judge.answers import JudgeConfig, LocalJudge
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.judge.published import Checkout
@@ -18,27 +16,23 @@ from infinity.storage.pinned import PinnedFile
 class JudgeForm(RewritingForm):
     """Questions about pictures that a vision-language model answers."""
 
-    suite: SuiteName | None = Field(default=None, description="Benchmark that the questions belong to.")
-    questions_uri: str | None = Field(default=None, description="File of questions (path, s3:// or http URI).")
-    questions_sha256: str | None = Field(default=None, description="First digits of the checksum of the questions.")
-    prompts_uri: str | None = Field(default=None, description="File of the prompts, where it is another one (TIIF).")
-    checkout: str | None = Field(
-        default=None,
-        description="Checkout of the benchmark's repository (tiif, unigenbench), to ask in its published wording.",
+    suite: SuiteName | None = box("Benchmark that the questions belong to.")
+    questions_uri: str | None = box("File of questions (path, s3:// or http URI).")
+    questions_sha256: str | None = box("First digits of the checksum of the questions.")
+    prompts_uri: str | None = box("File of the prompts, where it is another one (TIIF).")
+    checkout: str | None = box(
+        "Checkout of the benchmark's repository (tiif, unigenbench), to ask in its published wording."
     )
-    licence: str | None = Field(default=None, description="Licence of the questions, as their publisher states it.")
-    vqa_model: str | None = Field(default=None, description="Model that answers here (folder or hub name).")
-    endpoint_url: str | None = Field(
-        default=None, description="Instead: an OpenAI-compatible endpoint, its address up to /chat/completions."
+    licence: str | None = box("Licence of the questions, as their publisher states it.")
+    vqa_model: str | None = box("Model that answers here (folder or hub name).")
+    endpoint_url: str | None = box("Instead: an OpenAI-compatible endpoint, its address up to /chat/completions.")
+    endpoint_model: str | None = box("Name of the model at the endpoint.")
+    key_env: str | None = box(
+        "Environment variable of the workers that holds the endpoint's key; a blank for none. The key "
+        "itself has no place on this form."
     )
-    endpoint_model: str | None = Field(default=None, description="Name of the model at the endpoint.")
-    key_env: str | None = Field(
-        default=None,
-        description="Environment variable of the workers that holds the endpoint's key; a blank for none. The key "
-        "itself has no place on this form.",
-    )
-    num_prompts: Count | None = Field(default=None, description="Number of prompts, spread over all.")
-    pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
+    num_prompts: Count | None = box("Number of prompts, spread over all.")
+    pictures_per_prompt: Count | None = box("Pictures of every prompt.")
 
     def change(self, before: JudgeBenchmark | None) -> JudgeBenchmark:
         """Return the benchmark with what was filled in.
@@ -100,14 +94,13 @@ class JudgeForm(RewritingForm):
 class TextRenderingForm(RewritingForm):
     """Words that prompts ask for, read in the pictures by an OCR."""
 
-    prompts_uri: str | None = Field(
-        default=None,
-        description="Prompts: .txt with one per line, .jsonl, or a .json list (path, s3:// or http URI). Wanted is "
-        "what stands in quotation marks, or in the field text.",
+    prompts_uri: str | None = box(
+        "Prompts: .txt with one per line, .jsonl, or a .json list (path, s3:// or http URI). Wanted is "
+        "what stands in quotation marks, or in the field text."
     )
-    prompts_sha256: str | None = Field(default=None, description="First digits of the checksum of the prompts.")
-    num_prompts: Count | None = Field(default=None, description="Number of prompts, spread over all.")
-    pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
+    prompts_sha256: str | None = box("First digits of the checksum of the prompts.")
+    num_prompts: Count | None = box("Number of prompts, spread over all.")
+    pictures_per_prompt: Count | None = box("Pictures of every prompt.")
 
     def change(self, before: TextRenderingBenchmark | None) -> TextRenderingBenchmark:
         """Return the benchmark with what was filled in.

@@ -20,7 +20,7 @@ from flows.forms.benchmark_forms import (
     ImageRewardForm,
     PickScoreForm,
 )
-from flows.forms.form import Count, Form, Positive, Seed, Share
+from flows.forms.form import Count, Form, Positive, Seed, Share, box
 from flows.forms.judge_forms import JudgeForm, TextRenderingForm
 from flows.forms.values import StageName
 from infinity import storage
@@ -57,85 +57,71 @@ class DatasetForm(Form):
 
     stage: ClassVar[StageName | None] = "dataset"
 
-    num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
-    min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
-    max_elongation: Annotated[float, Field(ge=1.0)] | None = Field(
-        default=None, description="Largest longer side divided by shorter side that is kept."
+    num_scenes: Count | None = box("Number of drawn scenes, where no pictures are given.")
+    min_side_px: Count | None = box("Shortest side that is kept, in pixels.")
+    max_elongation: Annotated[float, Field(ge=1.0)] | None = box(
+        "Largest longer side divided by shorter side that is kept."
     )
-    min_caption_chars: Count | None = Field(default=None, description="Shortest caption that is kept.")
-    duplicates: Literal["picture", "picture_and_caption", "keep"] | None = Field(
-        default=None, description="Of exact duplicates only the first is kept: same pixels, or same pixels and caption."
+    min_caption_chars: Count | None = box("Shortest caption that is kept.")
+    duplicates: Literal["picture", "picture_and_caption", "keep"] | None = box(
+        "Of exact duplicates only the first is kept: same pixels, or same pixels and caption."
     )
-    near_duplicates: bool | None = Field(
-        default=None,
-        description="Drop pictures that nearly repeat another one: encoded again, resized, slightly cropped.",
+    near_duplicates: bool | None = box(
+        "Drop pictures that nearly repeat another one: encoded again, resized, slightly cropped."
     )
-    min_pixels: Count | None = Field(default=None, description="Smallest width times height that is kept.")
-    min_contrast: Annotated[float, Field(ge=0.0)] | None = Field(
-        default=None, description="Smallest deviation of the levels, 0 to 128; below 1 a picture is one flat colour."
+    min_pixels: Count | None = box("Smallest width times height that is kept.")
+    min_contrast: Annotated[float, Field(ge=0.0)] | None = box(
+        "Smallest deviation of the levels, 0 to 128; below 1 a picture is one flat colour."
     )
-    min_sharpness: Annotated[float, Field(ge=0.0)] | None = Field(
-        default=None, description="Smallest variance of the Laplacian; see the histogram of an earlier run."
+    min_sharpness: Annotated[float, Field(ge=0.0)] | None = box(
+        "Smallest variance of the Laplacian; see the histogram of an earlier run."
     )
-    max_caption_chars: Count | None = Field(default=None, description="Longest caption that is kept.")
-    min_caption_words: Count | None = Field(default=None, description="Fewest words of a caption that is kept.")
-    min_english: Share | None = Field(
-        default=None, description="Smallest share of English function words in a caption; 0.1 keeps sentences."
+    max_caption_chars: Count | None = box("Longest caption that is kept.")
+    min_caption_words: Count | None = box("Fewest words of a caption that is kept.")
+    min_english: Share | None = box("Smallest share of English function words in a caption; 0.1 keeps sentences.")
+    filter_set: FilterSet | None = box(
+        "Thresholds of pretrained networks by name; 'paper': text on at most 0.1 of the picture, watermark "
+        "at most 0.5, aesthetic score at least 4.75. The boxes below change single ones."
     )
-    filter_set: FilterSet | None = Field(
-        default=None,
-        description="Thresholds of pretrained networks by name; 'paper': text on at most 0.1 of the picture, watermark "
-        "at most 0.5, aesthetic score at least 4.75. The boxes below change single ones.",
+    max_text_area: Share | None = box("Largest share of a picture that text covers.")
+    max_watermark: Share | None = box("Largest probability of a watermark.")
+    max_nsfw: Share | None = box("Largest probability of unsafe content.")
+    min_aesthetic: float | None = box("Smallest aesthetic score, about 1 to 10.")
+    min_clip_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = box(
+        "Smallest cosine between the CLIP vectors of picture and caption."
     )
-    max_text_area: Share | None = Field(default=None, description="Largest share of a picture that text covers.")
-    max_watermark: Share | None = Field(default=None, description="Largest probability of a watermark.")
-    max_nsfw: Share | None = Field(default=None, description="Largest probability of unsafe content.")
-    min_aesthetic: float | None = Field(default=None, description="Smallest aesthetic score, about 1 to 10.")
-    min_clip_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
-        default=None, description="Smallest cosine between the CLIP vectors of picture and caption."
+    captioner: str | None = box("Folder or hub name of a vision-language model that writes long captions.")
+    evaluation_prompts: str | None = box(
+        "URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
     )
-    captioner: str | None = Field(
-        default=None, description="Folder or hub name of a vision-language model that writes long captions."
+    store_side_px: Annotated[int, Field(ge=24)] | None = box(
+        "Larger pictures are stored with a shorter side of this many pixels, as JPEG of quality 95. "
+        "Empty: as they came."
     )
-    evaluation_prompts: str | None = Field(
-        default=None, description="URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = box(
+        "Share of the pictures that no training sees."
     )
-    store_side_px: Annotated[int, Field(ge=24)] | None = Field(
-        default=None,
-        description="Larger pictures are stored with a shorter side of this many pixels, as JPEG of quality 95. "
-        "Empty: as they came.",
+    max_unreadable_share: Share | None = box("With a larger share of unreadable pictures the stage fails.")
+    samples_per_shard: Count | None = box("Pictures in one shard.")
+    name: str | None = box("Name of the data set whose next version this becomes.")
+    parent: str | None = box(
+        "URI of the manifest of an earlier version in the same run; shards without a change are kept."
     )
-    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        default=None, description="Share of the pictures that no training sees."
+    allow_hosts: tuple[str, ...] | None = box(
+        "Of an address list: hosts that may be asked although they are not public."
     )
-    max_unreadable_share: Share | None = Field(
-        default=None, description="With a larger share of unreadable pictures the stage fails."
+    image_column: str | None = box("Column of the picture's file or bytes. Empty: guessed, see docs/sources.md.")
+    caption_column: str | None = box("Column of the short or only caption.")
+    long_caption_column: str | None = box("Column of the long caption.")
+    url_column: str | None = box("Column of the picture's address on the web.")
+    roots: tuple[str, ...] | None = box(
+        "Further folders whose files the source may name, by links or in tables. What lies neither in them "
+        "nor in the source is left out as outside_source."
     )
-    samples_per_shard: Count | None = Field(default=None, description="Pictures in one shard.")
-    name: str | None = Field(default=None, description="Name of the data set whose next version this becomes.")
-    parent: str | None = Field(
-        default=None,
-        description="URI of the manifest of an earlier version in the same run; shards without a change are kept.",
-    )
-    allow_hosts: tuple[str, ...] | None = Field(
-        default=None, description="Of an address list: hosts that may be asked although they are not public."
-    )
-    image_column: str | None = Field(
-        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/sources.md."
-    )
-    caption_column: str | None = Field(default=None, description="Column of the short or only caption.")
-    long_caption_column: str | None = Field(default=None, description="Column of the long caption.")
-    url_column: str | None = Field(default=None, description="Column of the picture's address on the web.")
-    roots: tuple[str, ...] | None = Field(
-        default=None,
-        description="Further folders whose files the source may name, by links or in tables. What lies neither in them "
-        "nor in the source is left out as outside_source.",
-    )
-    seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
-    settings: dict[str, Any] | None = Field(
-        default=None,
-        description='Any other setting of the spec by its path, such as {"filters.captions.min_letters": 0.5}; '
-        "`infinity data settings` lists them all.",
+    seed: Seed | None = box("Seed of the split and of drawn scenes.")
+    settings: dict[str, Any] | None = box(
+        'Any other setting of the spec by its path, such as {"filters.captions.min_letters": 0.5}; '
+        "`infinity data settings` lists them all."
     )
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
@@ -171,30 +157,24 @@ class DatasetForm(Form):
 class TrainingForm(Form):
     """Length, speed and place of a training. Empty boxes keep the run's values; a new run has a recipe's."""
 
-    num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
-    batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
-    num_parts: Count | None = Field(
-        default=None,
-        description="Parts of a batch, over all workers; more parts, less memory. At least one per worker.",
+    num_steps: Count | None = box("Updates of the whole training.")
+    batch_size: Count | None = box("Pictures of one update, over all workers.")
+    num_parts: Count | None = box(
+        "Parts of a batch, over all workers; more parts, less memory. At least one per worker."
     )
-    learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
-    save_every_steps: Count | None = Field(
-        default=None, description="Steps that an interrupted training loses at most."
+    learning_rate: Positive | None = box("Highest learning rate.")
+    save_every_steps: Count | None = box("Steps that an interrupted training loses at most.")
+    sample_every_steps: Count | None = box("Steps between two sheets of sample pictures.")
+    num_workers: Count | None = box("Processes that share every batch.")
+    min_workers: Count | None = box(
+        "Fewest processes. With it the training begins with as many as the cluster has room for, and goes "
+        "on with fewer or more as machines come and go. Empty: it waits until there is room for all."
     )
-    sample_every_steps: Count | None = Field(default=None, description="Steps between two sheets of sample pictures.")
-    num_workers: Count | None = Field(default=None, description="Processes that share every batch.")
-    min_workers: Count | None = Field(
-        default=None,
-        description="Fewest processes. With it the training begins with as many as the cluster has room for, and goes "
-        "on with fewer or more as machines come and go. Empty: it waits until there is room for all.",
-    )
-    threads: Count | None = Field(default=None, description="CPU threads of each worker.")
-    use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
-    seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
-    settings: dict[str, Any] | None = Field(
-        default=None,
-        description='Any other setting of the spec by its path, such as {"share.trigger": "sks"} or further data '
-        'sets under "sets".',
+    threads: Count | None = box("CPU threads of each worker.")
+    use_gpu: bool | None = box("One GPU for each worker, with bfloat16.")
+    seed: Seed | None = box("Seed of weights, order of pictures and all draws.")
+    settings: dict[str, Any] | None = box(
+        'Any other setting of the spec by its path, such as {"share.trigger": "sks"} or further data sets under "sets".'
     )
 
     def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
@@ -210,8 +190,8 @@ class TokenizerForm(TrainingForm):
 
     stage: ClassVar[StageName | None] = "tokenizer"
 
-    num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="Bits of one position. The transformers of the run follow."
+    num_bits: Annotated[int, Field(ge=1, le=64)] | None = box(
+        "Bits of one position. The transformers of the run follow."
     )
 
     def change(self, spec: TrainTokenizerSpec) -> TrainTokenizerSpec:
@@ -222,19 +202,16 @@ class TokenizerForm(TrainingForm):
 class TransformerForm(TrainingForm):
     """How a transformer is trained. Empty boxes keep the run's values; a new run has its recipe's."""
 
-    self_correction: Share | None = Field(
-        default=None,
-        description="Highest rate of wrong bits shown in training, so that the model learns to correct itself.",
+    self_correction: Share | None = box(
+        "Highest rate of wrong bits shown in training, so that the model learns to correct itself."
     )
-    shard: bool | None = Field(
-        default=None,
-        description="Share out weights, averages and running means among the workers (FSDP2) instead of copying them: "
-        "for models that one GPU cannot hold. The same model comes out but for rounding, as a plain checkpoint.",
+    shard: bool | None = box(
+        "Share out weights, averages and running means among the workers (FSDP2) instead of copying them: "
+        "for models that one GPU cannot hold. The same model comes out but for rounding, as a plain checkpoint."
     )
-    stored: bool | None = Field(
-        default=None,
-        description="Let tokenizer and text encoder look at every picture and caption once, before the training, and "
-        "keep what they say; the same weights come out, sooner where they are large or there are many epochs.",
+    stored: bool | None = box(
+        "Let tokenizer and text encoder look at every picture and caption once, before the training, and "
+        "keep what they say; the same weights come out, sooner where they are large or there are many epochs."
     )
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
@@ -250,15 +227,12 @@ class FinetuneForm(TransformerForm):
 
     stage: ClassVar[StageName | None] = "finetune"
 
-    adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        default=None,
-        description="Train low-rank adapters (LoRA) of this rank instead of all weights; 16 is usual. The model comes "
-        "out plain.",
+    adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = box(
+        "Train low-rank adapters (LoRA) of this rank instead of all weights; 16 is usual. The model comes out plain."
     )
-    adapter_base: Quantization | None = Field(
-        default=None,
-        description="Store the weights below adapters in 8 bits each (int8) or 5 (int4): QLoRA, for models that a GPU "
-        "cannot hold otherwise; slower. Needs adapters.",
+    adapter_base: Quantization | None = box(
+        "Store the weights below adapters in 8 bits each (int8) or 5 (int4): QLoRA, for models that a GPU "
+        "cannot hold otherwise; slower. Needs adapters."
     )
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
@@ -278,8 +252,8 @@ class PretrainForm(TransformerForm):
 
     stage: ClassVar[StageName | None] = "pretrain"
 
-    depth: Count | None = Field(default=None, description="Number of blocks.")
-    width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
+    depth: Count | None = box("Number of blocks.")
+    width: Count | None = box("Channels; a multiple of the number of heads.")
 
 
 class EvaluationForm(Form):
@@ -287,49 +261,37 @@ class EvaluationForm(Form):
 
     stage: ClassVar[StageName | None] = "evaluation"
 
-    reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
-    validation_pictures: Count | None = Field(
-        default=None, description="Pictures for the loss and the accuracy of bits."
+    reconstruction_pictures: Count | None = box("Pictures for PSNR and SSIM.")
+    validation_pictures: Count | None = box("Pictures for the loss and the accuracy of bits.")
+    sample_pictures: Count | None = box("Drawings to look at.")
+    scene_prompts_per_task: Count | None = box(
+        "Prompts of each of the six GenEval tasks over drawn scenes, for models that learned scenes."
     )
-    sample_pictures: Count | None = Field(default=None, description="Drawings to look at.")
-    scene_prompts_per_task: Count | None = Field(
-        default=None,
-        description="Prompts of each of the six GenEval tasks over drawn scenes, for models that learned scenes.",
+    pictures_per_prompt: Count | None = box("Drawings of each of these prompts; GenEval has 4.")
+    geneval: GenevalForm | None = box("GenEval on its official prompts, for real pictures.")
+    dpg: DpgForm | None = box("DPG-Bench, for models that draw long prompts.")
+    clip_score: ClipScoreForm | None = box("How well pictures fit prompts, by CLIP.")
+    image_reward: ImageRewardForm | None = box("What people would give, by ImageReward.")
+    hps: HpsForm | None = box("What people would prefer, by HPSv2.")
+    hps3: Hps3Form | None = box("What people would prefer, by HPSv3; takes 16 GB.")
+    pick_score: PickScoreForm | None = box("What people would prefer, by PickScore.")
+    diversity: DiversityForm | None = box("How far pictures of one prompt differ.")
+    judge: JudgeForm | None = box("Questions to a vision-language model: GenEval 2, DSG, TIFA, TIIF, VQAScore, others.")
+    text_rendering: TextRenderingForm | None = box("Words in pictures, read by an OCR.")
+    cmmd: CmmdForm | None = box("Distance to a reference set by CLIP's vectors.")
+    fd_dinov2: FdDinov2Form | None = box("Distance to a reference set by DINOv2's vectors.")
+    guidance: Positive | None = box("How strongly drawings follow their caption; 1 is not at all.")
+    temperature: Positive | None = box("Divides the logits: below 1 is safer, above 1 more varied.")
+    nucleus: Annotated[float, Field(gt=0.0, le=1.0)] | None = box(
+        "Share of the probability of each bit that is drawn from; 1 is all."
     )
-    pictures_per_prompt: Count | None = Field(
-        default=None, description="Drawings of each of these prompts; GenEval has 4."
+    inception_uri: str | None = box(
+        "Inception weights of 2015 (path, s3:// or http URI); without them FID is not measured."
     )
-    geneval: GenevalForm | None = Field(default=None, description="GenEval on its official prompts, for real pictures.")
-    dpg: DpgForm | None = Field(default=None, description="DPG-Bench, for models that draw long prompts.")
-    clip_score: ClipScoreForm | None = Field(default=None, description="How well pictures fit prompts, by CLIP.")
-    image_reward: ImageRewardForm | None = Field(default=None, description="What people would give, by ImageReward.")
-    hps: HpsForm | None = Field(default=None, description="What people would prefer, by HPSv2.")
-    hps3: Hps3Form | None = Field(default=None, description="What people would prefer, by HPSv3; takes 16 GB.")
-    pick_score: PickScoreForm | None = Field(default=None, description="What people would prefer, by PickScore.")
-    diversity: DiversityForm | None = Field(default=None, description="How far pictures of one prompt differ.")
-    judge: JudgeForm | None = Field(
-        default=None, description="Questions to a vision-language model: GenEval 2, DSG, TIFA, TIIF, VQAScore, others."
-    )
-    text_rendering: TextRenderingForm | None = Field(default=None, description="Words in pictures, read by an OCR.")
-    cmmd: CmmdForm | None = Field(default=None, description="Distance to a reference set by CLIP's vectors.")
-    fd_dinov2: FdDinov2Form | None = Field(default=None, description="Distance to a reference set by DINOv2's vectors.")
-    guidance: Positive | None = Field(
-        default=None, description="How strongly drawings follow their caption; 1 is not at all."
-    )
-    temperature: Positive | None = Field(
-        default=None, description="Divides the logits: below 1 is safer, above 1 more varied."
-    )
-    nucleus: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
-        default=None, description="Share of the probability of each bit that is drawn from; 1 is all."
-    )
-    inception_uri: str | None = Field(
-        default=None,
-        description="Inception weights of 2015 (path, s3:// or http URI); without them FID is not measured.",
-    )
-    inception_sha256: str | None = Field(default=None, description="First digits of the checksum of these weights.")
-    num_workers: Count | None = Field(default=None, description="Processes that work side by side; changes no figure.")
-    use_gpu: bool | None = Field(default=None, description="One GPU for each worker.")
-    seed: Seed | None = Field(default=None, description="Number from which the seed of every drawing follows.")
+    inception_sha256: str | None = box("First digits of the checksum of these weights.")
+    num_workers: Count | None = box("Processes that work side by side; changes no figure.")
+    use_gpu: bool | None = box("One GPU for each worker.")
+    seed: Seed | None = box("Number from which the seed of every drawing follows.")
 
     def change(self, spec: EvaluateSpec) -> EvaluateSpec:
         """Return the spec with what was filled in."""

@@ -49,7 +49,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         scores.compare,
         scores.leaderboard,
         standing.standing,
-        scores.statistics,
+        distance.statistics,
         distance.distance,
         records.report,
         studies.study,

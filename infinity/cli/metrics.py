@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infinity.cli.console import clear_errors, err, out
-from infinity.cli.upkeep import PrefectUrl, Registry, Root, State
+from infinity.cli.upkeep import CpuHour, GpuHour, PrefectUrl, Registry, Root, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ def metrics(
     registry: Registry = None,
     prefect_url: PrefectUrl = None,
     state: State = Path(".local"),
-    cpu_hour: Annotated[float, typer.Option(envvar="INFINITY_PRICE_CPU_HOUR", help="Price of a CPU's hour.")] = 0.0,
-    gpu_hour: Annotated[float, typer.Option(envvar="INFINITY_PRICE_GPU_HOUR", help="Price of a GPU's hour.")] = 0.0,
+    cpu_hour: CpuHour = 0.0,
+    gpu_hour: GpuHour = 0.0,
 ) -> None:
     """Print figures of all runs, champions and flow runs for Prometheus; write them with -o, or serve with --port."""
     with clear_errors():

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from infinity.jobs.upkeep.prefect_names import PrefectAddress
     from infinity.jobs.upkeep.rules import GcPlan
 
-Root = Annotated[str, typer.Argument(envvar="INFINITY_RUNS", help="Folder or s3:// URI that holds all runs.")]
+_ROOT_HELP = "Folder or s3:// URI that holds all runs."
+Root = Annotated[str, typer.Argument(envvar="INFINITY_RUNS", help=_ROOT_HELP)]
+CpuHour = Annotated[float, typer.Option(envvar="INFINITY_PRICE_CPU_HOUR", help="Price of a CPU's hour.")]
+GpuHour = Annotated[float, typer.Option(envvar="INFINITY_PRICE_GPU_HOUR", help="Price of a GPU's hour.")]
 State = Annotated[Path, typer.Option(envvar="INFINITY_STATE", help="Folder of the local stack.")]
 PrefectUrl = Annotated[str | None, typer.Option(envvar="PREFECT_API_URL", help="API of the Prefect server.")]
 Registry = Annotated[
@@ -165,8 +168,8 @@ def fleet(
     root: Root = "runs",
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status of all runs as JSON.")] = False,
-    cpu_hour: Annotated[float, typer.Option(envvar="INFINITY_PRICE_CPU_HOUR", help="Price of a CPU's hour.")] = 0.0,
-    gpu_hour: Annotated[float, typer.Option(envvar="INFINITY_PRICE_GPU_HOUR", help="Price of a GPU's hour.")] = 0.0,
+    cpu_hour: CpuHour = 0.0,
+    gpu_hour: GpuHour = 0.0,
 ) -> None:
     """Show where every run below a root stands: stage, progress, rate, time left, cost, owner, what is wrong."""
     with clear_errors():
@@ -198,9 +201,7 @@ def fleet(
 
 def compare_runs(
     runs: Annotated[list[str], typer.Argument(help="Two or more runs: names below the root, folders or URIs.")],
-    root: Annotated[
-        str, typer.Option(envvar="INFINITY_RUNS", help="Folder or s3:// URI that holds all runs.")
-    ] = "runs",
+    root: Annotated[str, typer.Option(envvar="INFINITY_RUNS", help=_ROOT_HELP)] = "runs",
     output: Annotated[str, typer.Option("--output", "-o", help="File or URI of the HTML page.")] = "runs.html",
 ) -> None:
     """Compare runs side by side, finished or not: settings that differ, data, curves, scores, newest samples."""

@@ -67,9 +67,31 @@ class Score(Config):
         )
 
     @classmethod
+    def resampled(
+        cls,
+        metric: str,
+        value: float,
+        unit: str,
+        n: int,
+        interval: tuple[float, float] | None,
+        *,
+        protocol: str,
+        note: str,
+    ) -> Self:
+        """Return a score whose interval comes from resampling prompts; None where resampling says nothing."""
+        low, high = interval or (None, None)
+        note = join_notes(note, "interval from resampling prompts" if interval else "")
+        return cls(metric=metric, value=value, unit=unit, n=n, protocol=protocol, low=low, high=high, note=note)
+
+    @classmethod
     def not_measured(cls, metric: str, unit: str, *, protocol: str, reason: str) -> Self:
         """Return a score without value, with the reason, so that the metric is not silently absent."""
         return cls(metric=metric, value=None, unit=unit, n=0, protocol=protocol, note=f"not measured: {reason}")
+
+
+def join_notes(*notes: str) -> str:
+    """Return all notes that are not empty, joined."""
+    return "; ".join(note for note in notes if note)
 
 
 def slug(words: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,32 +19,19 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from infinity.config import Config, digest_of
-from infinity.perception.loading import folder_digest, load_pretrained, model_folder
-from infinity.ranges import Count, ModelName
+from infinity.config import digest_of
+from infinity.perception.loading import PretrainedConfig, folder_digest, load_pretrained, model_folder
+from infinity.ranges import ModelName
 
 Picture = UInt8[np.ndarray, "H W 3"] | Image.Image
 """RGB picture of any size, levels 0 to 255; a Pillow picture of another mode is converted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipConfig(Config):
-    """Configuration of a CLIP.
-
-    Attributes:
-        model: A local folder or hub name of a CLIP.
-        revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
-            check.
-        dtype: Data type of weights and arithmetic; vectors are float32.
-        batch_size: Pictures or captions per batch.
-    """
+class ClipConfig(PretrainedConfig):
+    """Configuration of a CLIP; vectors are float32 whatever its data type is."""
 
     model: ModelName = "openai/clip-vit-large-patch14"
-    revision: str | None = None
-    sha256: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: Count = 32
 
     def weights_digest(self) -> str:
         """Return 16 digits that name all that a vector depends on besides picture and caption."""

@@ -98,9 +98,14 @@ class Embedder(ABC):
     what: str
     loader: str
 
-    @abstractmethod
+    @property
+    def side_px(self) -> int:
+        """Side of the network's pictures in pixels."""
+        return 224
+
     def prepare(self, picture: Image.Image) -> Image.Image:
-        """Return the picture at the network's size."""
+        """Return the picture scaled to a square of the network's size by Pillow's bicubic filter."""
+        return picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC)
 
     @abstractmethod
     def vectors(self, pixels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n D"]:
@@ -143,7 +148,7 @@ class CmmdEmbedder(Embedder):
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         square = picture.crop((left, top, left + side, top + side))
-        return square.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC)
+        return super().prepare(square)
 
     def vectors(self, pixels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n D"]:
         """Return projected vectors of length 1."""
@@ -161,11 +166,6 @@ class Dinov2Embedder(Embedder):
 
     what, loader = "DINOv2", "Dinov2Model"
     mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-    side_px = 224
-
-    def prepare(self, picture: Image.Image) -> Image.Image:
-        """Return the picture scaled to a square by Pillow's bicubic filter, whatever its shape."""
-        return picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC)
 
     def vectors(self, pixels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n D"]:
         """Return the first token after the last norm."""
@@ -180,7 +180,6 @@ class EfficientNetLiteEmbedder(Embedder):
     """EfficientNet-Lite0: both sides scaled to 224 px, the mean of the last map."""
 
     mean, std = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
-    side_px = 224
 
     def __init__(self, config: EmbeddingConfig, device: str = "cpu") -> None:
         self.config, self._device = config, device
@@ -189,10 +188,6 @@ class EfficientNetLiteEmbedder(Embedder):
         if not found.startswith(expected):
             raise ValueError(f"{file}: expected a file with the sha256 {expected}, found {found}")
         self._model, self.digest = efficientnet_lite.load(file).to(device), found[:16]
-
-    def prepare(self, picture: Image.Image) -> Image.Image:
-        """Return the picture scaled to a square by Pillow's bicubic filter, whatever its shape."""
-        return picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC)
 
     def vectors(self, pixels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n D"]:
         """Return the mean of the last map."""

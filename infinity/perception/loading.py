@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from infinity import storage
+from infinity.config import Config
+from infinity.ranges import Count, ModelName
 from infinity.storage.pinned import PinnedFile, file_sha256
 from infinity.storage.plain_files import check_plain_files
 
@@ -101,7 +104,8 @@ def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file.uri}: expected a safetensors file ({error})") from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
+        # Files of torch 1.5 and older are no archives, and cannot be mapped into memory.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch's unpickler raises many types; all of them mean an unusable file
         raise ValueError(f"{file.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
@@ -109,11 +113,6 @@ def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ValueError(f"{file.uri}: expected a dictionary of tensors by name, got {type(found).__name__}")
     return dict(found)
-
-
-def _is_mappable(path: Path) -> bool:
-    """Return whether torch can map the file into memory; files of torch 1.5 and older are no archives."""
-    return zipfile.is_zipfile(path)
 
 
 def _weights_of(folder: Path) -> list[Path]:
@@ -144,31 +143,29 @@ def check_complete(network: Any, report: Mapping[str, Any], model: str) -> None:
         )
 
 
-class Pretrained(Protocol):
-    """Configuration that names a network of transformers."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainedConfig(Config):
+    """Configuration that names a network of transformers.
 
-    @property
-    def model(self) -> str:
-        """A local folder or hub name."""
-        ...
+    Attributes:
+        model: A local folder or hub name of the network.
+        revision: Commit, tag or branch of a hub name; None for the newest.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
+            check.
+        dtype: Data type of weights and arithmetic.
+        batch_size: Pictures or texts per batch.
+    """
 
-    @property
-    def revision(self) -> str | None:
-        """Commit, tag or branch of a hub name; None for the newest."""
-        ...
-
-    @property
-    def sha256(self) -> str | None:
-        """First digits of the checksum of the weights; None checks nothing."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Data type of weights and arithmetic."""
-        ...
+    model: ModelName
+    revision: str | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: Count = 32
 
 
-def load_pretrained(what: str, config: Pretrained, processors: Any, networks: Any, **options: Any) -> tuple[Any, Any]:
+def load_pretrained(
+    what: str, config: PretrainedConfig, processors: Any, networks: Any, **options: Any
+) -> tuple[Any, Any]:
     """Return processor and network of a folder of transformers.
 
     Args:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from infinity import storage
-from infinity.config import Config
 from infinity.data.loading.mixture import SetConfig, ShareConfig
 from infinity.generation.pipeline import TOKENIZER_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.ranges import Range
 from infinity.recipes.paper_transformer import PAPER_STAGES, FinetuneInputs, TransformerInputs, finetune_spec
 from infinity.text import T5TextConfig
-from infinity.transformer.quantized import Quantization
 
 ADAPTER_RATE = 1e-4
 """Learning rate of adapters on a published model, as usual for LoRA."""
@@ -25,18 +23,13 @@ SMALL_ADAPTER_RATE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finetuning(Config):
+class Finetuning(FinetuneInputs):
     """What a user says about a finetuning; shape, tokenizer, text encoder and resolution are those of the base.
 
     Attributes:
         base: URI of the model folder to begin with.
         output: URI of the folder in which the training makes its folder.
-        num_steps: Number of updates.
-        batch_size: Pictures per update.
         micro_batch: Pictures that are computed at once; less needs less memory and gives the same update.
-        rank: Rank of low-rank adapters (LoRA); None trains all weights.
-        quantize_base: Form in which the weights below adapters are stored, "int8" or "int4" (QLoRA); None for floating
-            point.
         learning_rate: Learning rate; None for 1e-4 with adapters (1e-3 on small models), 2e-5 for all weights.
         trigger: Words before each caption of the new pictures, which call them up later; empty for none.
         folder_repeats: Whether pictures of a folder such as ``10_cat`` come that many times as often.
@@ -49,7 +42,6 @@ class Finetuning(Config):
         text_model: Folder or hub name of the base's T5, if it has moved; None for the place that the base names.
         num_workers: Number of processes, each with a GPU where ``use_gpu`` is set.
         min_workers: Fewest processes, where the cluster may shrink and grow; None for all of ``num_workers``.
-        use_gpu: Whether to compute on GPUs.
         seed: Seed of the order of pictures and of all draws.
     """
 
@@ -59,7 +51,6 @@ class Finetuning(Config):
     batch_size: int = 8
     micro_batch: int = 4
     rank: int | None = 16
-    quantize_base: Quantization | None = None
     learning_rate: float | None = None
     trigger: str = ""
     folder_repeats: bool = True
@@ -93,14 +84,7 @@ class Finetuning(Config):
             num_workers=self.num_workers,
             part_size=min(self.micro_batch, self.batch_size),
         )
-        how = FinetuneInputs(
-            num_steps=self.num_steps,
-            batch_size=self.batch_size,
-            rank=self.rank,
-            quantize_base=self.quantize_base,
-            use_gpu=self.use_gpu,
-        )
-        spec = finetune_spec(inputs, how)
+        spec = finetune_spec(inputs, self)
         share = ShareConfig(trigger=self.trigger, folder_repeats=self.folder_repeats)
         sets: tuple[SetConfig, ...] = ()
         if prior is not None:

@@ -1,7 +1,8 @@
-"""``infinity distance``: distances between two sets of pictures."""
+"""``infinity distance`` and ``statistics``: distances between two sets of pictures, and the features of one."""
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from infinity.evaluation.score import Score
 
 
+Split = Annotated[str, typer.Option(help="Split of a data set: validation or train.")]
+Feature = Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")]
+Weights = Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")]
+WeightsSha256 = Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")]
+
+
 def distance(
     first: Annotated[str, typer.Argument(help="Set that is scored: pictures, tar shards, manifest, or .npz.")],
     second: Annotated[str, typer.Argument(help="Set that it is compared with, in one of the same forms.")],
@@ -27,12 +34,12 @@ def distance(
             ".npz files too that do not state theirs."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
-    feature: Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")] = 2048,
+    split: Split = "validation",
+    feature: Feature = 2048,
     kid_subset: Annotated[int, typer.Option(min=2, help="Pictures per subset of KID.")] = 1000,
     interval: Annotated[bool, typer.Option(help="Compute an interval for FID too (twenty more distances).")] = True,
-    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
+    weights: Weights = None,
+    sha256: WeightsSha256 = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,24 +59,63 @@ def distance(
             _show(scores, lines)
             return
         from infinity.evaluation.fid.feature_distances import KidConfig
-        from infinity.evaluation.fid.fused_inception import load_fused_inception
-        from infinity.evaluation.fid.inception_weights import InceptionWeights
         from infinity.evaluation.fid.set_distance import distances
 
         stated = {} if convention is None else {"convention": convention}
         about = {**stated, "split": split, "feature": feature}
-        given = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
-        loaded: list[Network] = []
-
-        def network() -> Network:
-            if not loaded:
-                loaded.append(load_fused_inception(InceptionWeights().replace(**given), device))
-            return loaded[0]
-
+        network = cache(partial(inception, weights, sha256, device))
         sides = [_side(uri, about, network, device) for uri in (first, second)]
         by_inception = distances(*sides, kid=KidConfig(subset_size=kid_subset), interval=interval)
         about_sides = [f"{side.provenance.source}; {side.provenance.protocol}" for side in sides]
         _show([*by_inception, *scores], [*about_sides, *lines])
+
+
+def statistics(
+    source: Annotated[str, typer.Argument(help="Folder of pictures, or manifest of a data set: a path or s3:// URI.")],
+    output: Annotated[str, typer.Argument(help="File to write, ending in .npz.")],
+    convention: Annotated[
+        str, typer.Option(help="How pictures are prepared: tf1, pytorch_fid, clean_fid or imagenet_norm.")
+    ] = "tf1",
+    size_px: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the square to which the middle of every picture is scaled first, as a model sees it."
+        ),
+    ] = None,
+    split: Split = "validation",
+    feature: Feature = 2048,
+    weights: Weights = None,
+    sha256: WeightsSha256 = None,
+    device: Device = "cpu",
+) -> None:
+    """Write feature statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
+        from infinity.evaluation.fid.reference_statistics import write_statistics
+        from infinity.generation.device import check_device
+
+        check_device(device)
+        if not output.endswith(".npz"):
+            raise ValueError(f"output: expected a file ending in .npz, got {output}")
+        about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
+        reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
+        reference.files()  # fails before weights are downloaded
+        network = inception(weights, sha256, device)
+        with bar(f"reading {source}") as report:
+            stats, provenance = measure(reference, network, device=device, progress=report)
+        write_statistics(output, stats, provenance)
+        for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
+            out.say(line)
+
+
+def inception(weights: str | None, sha256: str | None, device: str) -> Network:
+    """Return the Inception network that the options name."""
+    from infinity.evaluation.fid.fused_inception import load_fused_inception
+    from infinity.evaluation.fid.inception_weights import InceptionWeights
+
+    given = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
+    return load_fused_inception(InceptionWeights().replace(**given), device)
 
 
 def _show(scores: Sequence[Score], lines: Sequence[str]) -> None:

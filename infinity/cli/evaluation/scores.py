@@ -282,48 +282,6 @@ def _print_groups(groups: Iterable[Group]) -> None:
         show_table(("model", "value", "95 % interval", "n", "source"), rows, notes=("source",), title=title)
 
 
-def statistics(
-    source: Annotated[str, typer.Argument(help="Folder of pictures, or manifest of a data set: a path or s3:// URI.")],
-    output: Annotated[str, typer.Argument(help="File to write, ending in .npz.")],
-    convention: Annotated[
-        str, typer.Option(help="How pictures are prepared: tf1, pytorch_fid, clean_fid or imagenet_norm.")
-    ] = "tf1",
-    size_px: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Side of the square to which the middle of every picture is scaled first, as a model sees it."
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
-    feature: Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")] = 2048,
-    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
-    device: Device = "cpu",
-) -> None:
-    """Write feature statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
-    with clear_errors():
-        from infinity import storage
-        from infinity.evaluation.fid.fused_inception import load_fused_inception
-        from infinity.evaluation.fid.inception_weights import InceptionWeights
-        from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
-        from infinity.evaluation.fid.reference_statistics import write_statistics
-        from infinity.generation.device import check_device
-
-        check_device(device)
-        if not output.endswith(".npz"):
-            raise ValueError(f"output: expected a file ending in .npz, got {output}")
-        about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
-        reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
-        found = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
-        reference.files()  # fails before weights are downloaded
-        network = load_fused_inception(InceptionWeights().replace(**found), device)
-        with bar(f"reading {source}") as report:
-            stats, provenance = measure(reference, network, device=device, progress=report)
-        write_statistics(output, stats, provenance)
-        for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
-            out.say(line)
-
-
 def card(
     model: Annotated[str, typer.Argument(help="Model folder, or folder of a run, which stands for its last model.")],
     output: Annotated[

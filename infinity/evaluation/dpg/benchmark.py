@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from infinity import storage
-from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import stratified_interval
 from infinity.evaluation.dpg.prompts import read_prompts
@@ -36,8 +35,6 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    described,
-    join_notes,
     note_of_missing,
     split_missing,
 )
@@ -49,8 +46,9 @@ from infinity.evaluation.prompts.found import (
     warn_of_unmatched,
     with_missing,
 )
-from infinity.evaluation.prompts.rewriting import Rewriter, describe
-from infinity.evaluation.score import Score, slug
+from infinity.evaluation.prompts.listed import ListedBenchmark
+from infinity.evaluation.prompts.rewriting import describe
+from infinity.evaluation.score import Score, join_notes, slug
 from infinity.perception.language.vqa import Vqa, VqaConfig
 from infinity.ranges import Count, Range
 from infinity.storage.pinned import PinnedFile
@@ -69,7 +67,7 @@ _MOST_ASPECT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DpgBenchmark(Config):
+class DpgBenchmark(ListedBenchmark):
     """DPG-Bench (arXiv:2403.05135).
 
     Attributes:
@@ -77,10 +75,8 @@ class DpgBenchmark(Config):
             ``prompts``.
         vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
-        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
         resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side, or all of it
             with one picture per prompt. As in the reference, a smaller grid is padded with black.
-        rewriter: Rewriter of prompts before pictures are drawn, or None.
         pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them with the model.
     """
 
@@ -88,17 +84,11 @@ class DpgBenchmark(Config):
     questions: PinnedFile = OFFICIAL_TABLE
     vqa: VqaConfig = field(default_factory=VqaConfig)
     pictures_per_prompt: Annotated[int, Range(1, 4)] = 4
-    num_prompts: Count | None = None
     resolution_px: Count | None = None
-    rewriter: Rewriter | None = None
-    pictures: PictureFolder | None = None
 
-    @property
-    def name(self) -> str:
-        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
-        return "dpg" if self.rewriter is None else "dpg_rewritten"
+    metric: ClassVar[str] = "dpg"
 
-    def items(self) -> tuple[PromptItem, ...]:
+    def all_items(self) -> tuple[PromptItem, ...]:
         """Return all prompts with the questions of both protocols about each, in the order of their names.
 
         Raises:
@@ -107,12 +97,9 @@ class DpgBenchmark(Config):
         """
         tables = self._tables()
         prompts = read_prompts(self.prompts)
-        names = sorted(prompts)
-        if self.num_prompts is not None and self.num_prompts < len(names):
-            names = [names[place * len(names) // self.num_prompts] for place in range(self.num_prompts)]
         return tuple(
             PromptItem(id=name, prompt=prompts[name], about={"questions": _texts(name, tables.values())})
-            for name in names
+            for name in sorted(prompts)
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
@@ -127,7 +114,7 @@ class DpgBenchmark(Config):
         if folder.is_table:
             return locate(folder, items, 1, most=self.pictures_per_prompt)
         grids = self._grids(folder)
-        whole = items if self.num_prompts is None else self.replace(num_prompts=None).items()
+        whole = items if self.num_prompts is None else self.all_items()
         stems = {item.id.split(".")[0] for item in whole}
         if not any(stem in stems for stem in grids):
             number = self.pictures_per_prompt
@@ -174,17 +161,16 @@ class DpgBenchmark(Config):
 
     def judge(self, networks: Networks) -> DpgJudge:
         """Return the judge, with its model loaded."""
-        return DpgJudge(networks.get(self.vqa, _load_vqa), self)
+        return DpgJudge(networks.get(self.vqa, Vqa), self)
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``, by both protocols."""
         tables = self._tables()
         names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
         parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
-        lines = [{**described(sample), **record} for sample, record in results]
         return BenchmarkResult(
             scores=tuple(chain.from_iterable(scores for scores, _ in parts)),
-            records={f"{self.name}_answers.jsonl": lines},
+            records={f"{self.name}_answers.jsonl": results.lines()},
             items={metric: values for _, items in parts for metric, values in items.items()},
         )
 
@@ -198,8 +184,8 @@ class DpgBenchmark(Config):
         scored, failed = score_all(results, table, protocol)
         wording = self._protocol(protocol)
         total = len(scored) + len(failed)
-        first = next(iter(f"{item}: {reason}" for item, reason in failed.items()), "")
-        note = join_notes(note_of_missing(len(failed), total, "prompts", first), self._note(results))
+        missing = [f"{item}: {reason}" for item, reason in failed.items()]
+        note = join_notes(note_of_missing(missing, total, "prompts"), self._note(results))
         count = Score(
             metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=wording,
             note="prompts without a score: pictures missing, no questions, or questions that depend on absent ones",
@@ -344,14 +330,5 @@ def _texts(name: str, tables: Iterable[Table]) -> list[str]:
 def _percent(metric: str, values: Mapping[str, tuple[float, float]], protocol: str, note: str) -> Score:
     """Return the sum over the number of all items, with an interval from resampling items."""
     sums, numbers = (np.array([pair[side] for pair in values.values()], np.float64) for side in (0, 1))
-    interval = stratified_interval([(sums, numbers)])
-    low, high = interval or (None, None)
-    about = "interval from resampling prompts" if interval else ""
-    return Score(
-        metric=metric, value=float(sums.sum() / numbers.sum()), unit="percent", n=int(numbers.sum()),
-        protocol=protocol, low=low, high=high, note=join_notes(note, about),
-    )  # fmt: skip
-
-
-def _load_vqa(config: VqaConfig, device: str) -> Vqa:
-    return Vqa(config, device)
+    value, interval = float(sums.sum() / numbers.sum()), stratified_interval([(sums, numbers)])
+    return Score.resampled(metric, value, "percent", int(numbers.sum()), interval, protocol=protocol, note=note)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,23 +17,19 @@ from infinity.evaluation.fid.reference_sets import ReferenceSet
 from infinity.evaluation.fid.set_distance import MOST_ROWS, SetDistanceError
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.files import is_picture
-from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
+    Judge,
     JudgedPrompts,
-    MissingPicture,
     PictureFolder,
     PromptItem,
     PromptSample,
-    Record,
-    complete,
-    join_notes,
-    note_of_missing,
+    judge_pictures,
 )
 from infinity.evaluation.prompts.found import place_of, with_missing
 from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import PromptList, describe, read_lists
-from infinity.evaluation.score import Score
-from infinity.perception.embeddings import Embedder, EmbeddingConfig, load_embedder
+from infinity.evaluation.score import Score, join_notes
+from infinity.perception.embeddings import EmbeddingConfig, load_embedder
 
 _LEAST = 2
 
@@ -93,8 +88,10 @@ class DrawnDistanceBenchmark(ListedBenchmark, ABC):
         """
         return {"rules": f"{self.metric}-vectors/1", "weights": self.network.weights_digest()}
 
-    def judge(self, networks: Networks) -> VectorJudge:
-        return VectorJudge(networks.get(self.network, load_embedder))
+    def judge(self, networks: Networks) -> Judge:
+        """Return the judge whose records hold the vectors of an item's pictures, exact in base64."""
+        embedder = networks.get(self.network, load_embedder)
+        return judge_pictures("vectors", lambda pictures, _: map(_text, embedder.embed(pictures)))
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``<name>.overall``; the reference set is read here, on a GPU where there is one.
@@ -104,8 +101,7 @@ class DrawnDistanceBenchmark(ListedBenchmark, ABC):
             PictureError: A picture of the reference set cannot be read.
         """
         rows = [vector for _, record in results for vector in record.get("vectors", ())]
-        failed = [f"{sample.item.id}: {record['missing']}" for sample, record in results if "missing" in record]
-        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        note = results.missing_note()
         source = self._source([sample.item for sample in results.samples])
         metric = f"{self.name}.overall"
         if len(rows) < _LEAST:
@@ -140,27 +136,6 @@ class FdDinov2Benchmark(DrawnDistanceBenchmark):
     network: EmbeddingConfig = field(default_factory=lambda: EmbeddingConfig(kind="fd_dinov2"))
 
     metric: ClassVar[str] = "fd_dinov2"
-
-
-@dataclass(frozen=True, slots=True)
-class VectorJudge:
-    """Judge whose records hold the vectors of an item's pictures, exact in base64, or why a picture is missing."""
-
-    embedder: Embedder
-
-    def __call__(
-        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
-    ) -> list[Record]:
-        """Return one record per item; an item with a missing picture is in no distance."""
-        usable = [complete(found) for found in pictures]
-        wanted = [picture for found in usable if not isinstance(found, str) for picture in found]
-        rows: Iterator[torch.Tensor] = iter(self.embedder.embed(wanted)) if wanted else iter(())
-        return [
-            {"missing": found}
-            if isinstance(found, str)
-            else {"vectors": [_text(row) for row in islice(rows, len(found))]}
-            for found in usable
-        ]
 
 
 def _text(row: torch.Tensor) -> str:

@@ -16,12 +16,11 @@ from infinity import storage
 from infinity.evaluation.fid.feature_distances import Rows
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
 from infinity.evaluation.fid.reference_sets import ReferenceSet
-from infinity.evaluation.fid.set_distance import MOST_ROWS, SetDistanceError
+from infinity.evaluation.fid.set_distance import GROUPS, MOST_ROWS, SetDistanceError, around, jackknife
 from infinity.evaluation.pictures.store import decode_picture
-from infinity.evaluation.score import Z_95, Score
+from infinity.evaluation.score import Score
 from infinity.perception.embeddings import Embedder
 
-_GROUPS = 10
 _CHUNK_ROWS = 2048
 SIGMA, SCALE = 10.0, 1000.0
 """Width of CMMD's kernel and factor of its value, as published."""
@@ -92,13 +91,11 @@ def embedding_score(a: EmbeddedSet, b: EmbeddedSet, embedder: Embedder, *, inter
     n, error = min(len(a.rows), len(b.rows)), None
     numbers = f"compares only at these numbers: {len(a.rows)} and {len(b.rows)}"
     note = f"biased upwards; {numbers}"
-    if interval and n >= 2 * _GROUPS:
+    if interval and n >= 2 * GROUPS:
         error = math.sqrt(_variance(figure, a.rows, b.rows) + _variance(figure, b.rows, a.rows))
         note = f"{note}; interval from leaving out tenths of the pictures"
-    value = figure(a.rows, b.rows)
-    low, high = (None, None) if error is None else (min(value, max(0.0, value - Z_95 * error)), value + Z_95 * error)
     protocol = f"{metric}/1: {rule}; {embedder.describe()}; {a.source} against {b.source}"
-    return Score(metric=metric, value=value, unit="", n=n, protocol=protocol, low=low, high=high, note=note)
+    return around(metric, figure(a.rows, b.rows), error, n, protocol, note, least=0.0)
 
 
 def _frechet(a: Rows, b: Rows) -> float:
@@ -108,9 +105,6 @@ def _frechet(a: Rows, b: Rows) -> float:
 def _variance(figure: Callable[[Rows, Rows], float], changed: Rows, fixed: Rows) -> float:
     """Return the jackknife variance over tenths of one side."""
     order = torch.randperm(len(changed), generator=torch.Generator().manual_seed(2020))
-    groups = torch.tensor_split(order, _GROUPS)
-    values = [
-        figure(changed[torch.cat([*groups[:left_out], *groups[left_out + 1 :]])], fixed) for left_out in range(_GROUPS)
-    ]
-    mean = math.fsum(values) / _GROUPS
-    return (_GROUPS - 1) / _GROUPS * math.fsum((value - mean) ** 2 for value in values)
+    groups = torch.tensor_split(order, GROUPS)
+    kept = (torch.cat([*groups[:left_out], *groups[left_out + 1 :]]) for left_out in range(GROUPS))
+    return jackknife([figure(changed[rows], fixed) for rows in kept])

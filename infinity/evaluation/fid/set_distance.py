@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,8 @@ from infinity.evaluation.score import Z_95, Score, wilson_interval
 MOST_ROWS = 100_000
 """Most pictures of one set whose features are held in memory: 0.8 GB."""
 
-_GROUPS = 10
+GROUPS = 10
+"""Parts of a set, each of which is left out once for an interval."""
 _NEIGHBOURS = 3
 _SPLITS = 10
 
@@ -105,7 +106,7 @@ def _figures(a: PictureSet, b: PictureSet, kid: KidConfig, interval: bool) -> It
         found = kernel_distance(a.rows, b.rows, kid)
         error = found.deviation * math.sqrt(kid.subset_size / n)
         about = f"interval from the deviation over subsets ({found.deviation:.3g}), scaled to {n} pictures"
-        yield _around("kid", found.mean, error, n, f"{protocol}; {kid.protocol}", about)
+        yield around("kid", found.mean, error, n, f"{protocol}; {kid.protocol}", about)
     yield from _inception_score(a.logits, protocol)
     yield from _shares(a.rows, b.rows, protocol)
 
@@ -116,11 +117,11 @@ def _fid(a: PictureSet, b: PictureSet, protocol: str, interval: bool) -> Score:
     notes = ["biased upwards; compares only at these numbers: " + " and ".join(str(n or "unknown") for n in counts)]
     n = min((count for count in counts if count is not None), default=0)
     error = None
-    if interval and n >= 2 * _GROUPS and (a.rows is not None or b.rows is not None):
+    if interval and n >= 2 * GROUPS and (a.rows is not None or b.rows is not None):
         error = math.sqrt(_jackknife_variance(a, b) + _jackknife_variance(b, a))
         fixed = [each.provenance.source for each in (a, b) if each.rows is None]
         notes.append(f"interval from leaving out tenths of the pictures{' of one side' if fixed else ''}")
-    return _around("fid", value, error, n, protocol, "; ".join(notes), least=0.0)
+    return around("fid", value, error, n, protocol, "; ".join(notes), least=0.0)
 
 
 def _jackknife_variance(changed: PictureSet, fixed: PictureSet) -> float:
@@ -128,15 +129,20 @@ def _jackknife_variance(changed: PictureSet, fixed: PictureSet) -> float:
     if changed.rows is None:
         return 0.0
     order = torch.randperm(len(changed.rows), generator=torch.Generator().manual_seed(2020))
-    groups = [GaussianStats.of(changed.rows[part]) for part in torch.tensor_split(order, _GROUPS)]
+    groups = [GaussianStats.of(changed.rows[part]) for part in torch.tensor_split(order, GROUPS)]
     values = []
-    for left_out in range(_GROUPS):
+    for left_out in range(GROUPS):
         kept = GaussianStats.empty(changed.provenance.feature)
         for number, group in enumerate(groups):
             kept = kept if number == left_out else kept + group
         values.append(frechet_distance(kept.moments(), fixed.moments))
-    mean = math.fsum(values) / _GROUPS
-    return (_GROUPS - 1) / _GROUPS * math.fsum((value - mean) ** 2 for value in values)
+    return jackknife(values)
+
+
+def jackknife(values: Sequence[float]) -> float:
+    """Return the variance of a figure from its values with one of the `GROUPS` left out each."""
+    mean = math.fsum(values) / GROUPS
+    return (GROUPS - 1) / GROUPS * math.fsum((value - mean) ** 2 for value in values)
 
 
 def _inception_score(logits: Tensor, protocol: str) -> Iterator[Score]:
@@ -146,7 +152,7 @@ def _inception_score(logits: Tensor, protocol: str) -> Iterator[Score]:
         return
     found = inception_score(logits, splits=_SPLITS)
     about = f"of the first set alone; interval from the deviation over {_SPLITS} splits ({found.deviation:.3g})"
-    yield _around("inception_score", found.mean, found.deviation / math.sqrt(_SPLITS), len(logits), protocol, about)
+    yield around("inception_score", found.mean, found.deviation / math.sqrt(_SPLITS), len(logits), protocol, about)
 
 
 def _shares(rows: Tensor, others: Tensor, protocol: str) -> Iterator[Score]:
@@ -164,7 +170,7 @@ def _shares(rows: Tensor, others: Tensor, protocol: str) -> Iterator[Score]:
         )  # fmt: skip
 
 
-def _around(
+def around(
     metric: str, value: float, error: float | None, n: int, protocol: str, note: str, *, least: float = -math.inf
 ) -> Score:
     """Return a score with a normal interval, which ends at the least possible value."""

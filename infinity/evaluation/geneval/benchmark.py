@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
-from infinity.evaluation.geneval.search import BestOf
-from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
+from infinity.evaluation.geneval.verdicts import GenevalJudge, TaskBenchmark
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     PictureFolder,
     PromptItem,
     PromptSample,
-    join_notes,
     spread,
 )
 from infinity.evaluation.prompts.found import in_folders_or_numbered, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
-from infinity.ranges import Count, Natural
+from infinity.evaluation.score import join_notes
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 
@@ -43,38 +40,23 @@ _NAMED = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenevalBenchmark(Config):
+class GenevalBenchmark(TaskBenchmark):
     """GenEval (arXiv:2310.11513).
 
     Attributes:
         prompts: JSON lines in the official format; the number of a line, counted from 0, is the prompt's id.
         detector: Detector of objects and their colours.
         thresholds: Thresholds of the scorer; the official ones by default.
-        pictures_per_prompt: Pictures of every prompt; the benchmark has 4.
-        prompts_per_task: Largest number of prompts per task, spread over the task; None takes all. Scores of a part
-            say so.
-        num_shown: Prompts of each task on its sheet.
         rewriter: Rewriter of prompts before pictures are drawn, or None.
         pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png`` or, in files or folders,
             ``<five digits>_<number>.png`` and ``<five digits>/<number>.png``; None draws them with the model.
-        best_of: Search among the pictures of a prompt; None counts all.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset({"best_of"})
 
     prompts: PinnedFile = OFFICIAL_PROMPTS
     detector: CocoDetectorConfig | SceneDetector = field(default_factory=CocoDetectorConfig)
     thresholds: GenevalConfig = field(default_factory=GenevalConfig)
-    pictures_per_prompt: Count = 4
-    prompts_per_task: Count | None = None
-    num_shown: Natural = 8
     rewriter: Rewriter | None = None
     pictures: PictureFolder | None = None
-    best_of: BestOf | None = None
-
-    def __post_init__(self) -> None:
-        if self.best_of is not None:
-            self.best_of.check(self.pictures_per_prompt, "GenevalBenchmark")
 
     @property
     def name(self) -> str:
@@ -107,8 +89,7 @@ class GenevalBenchmark(Config):
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the thresholds."""
-        searched = {} if self.best_of is None else self.best_of.settings()
-        return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json(), **searched}
+        return self.verdict_settings("geneval/1", self.detector.settings(), self.thresholds)
 
     def judge(self, networks: Networks) -> GenevalJudge:
         """Return the judge that applies the official rules to the detector's boxes."""
@@ -116,15 +97,8 @@ class GenevalBenchmark(Config):
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
-        found = summarize_verdicts(
-            results,
-            self.name,
-            protocol=self._protocol(),
-            num_shown=self.num_shown,
-            best_of=self.best_of,
-            sheets=self.name,
-            records=f"{self.name}_verdicts.jsonl",
-        )
+        records = f"{self.name}_verdicts.jsonl"
+        found = self.result(results, self.name, protocol=self._protocol(), sheets=self.name, records=records)
         more = sum(len(record["pictures"]) > self.pictures_per_prompt for _, record in results)
         if not more or self.best_of is not None:
             return found

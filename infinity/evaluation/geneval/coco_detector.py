@@ -51,13 +51,13 @@ class CocoDetectorConfig(Config):
         Raises:
             ValueError: A network cannot be loaded, or the detector has other classes than COCO's.
         """
-        objects = networks.get(self.objects, _load_objects)
+        objects = networks.get(self.objects, Mask2Former)
         if objects.num_classes != len(CLASSES):
             raise ValueError(
                 f"{self.objects.model}: expected a detector of the {len(CLASSES)} classes of COCO, found "
                 f"{objects.num_classes} classes"
             )
-        return CocoDetector(objects, networks.get(self.colours, _load_colours))
+        return CocoDetector(objects, networks.get(self.colours, ColourClassifier))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -141,11 +141,3 @@ def crop_of(picture: Picture, box: np.ndarray, mask: np.ndarray) -> Picture:
     grey = np.where(mask[..., None], picture, np.uint8(GREY))
     crop = grey[max(top, 0) : bottom, max(left, 0) : right]
     return crop if crop.size else np.full((1, 1, 3), GREY, np.uint8)
-
-
-def _load_objects(config: Mask2FormerConfig, device: str) -> Mask2Former:
-    return Mask2Former(config, device)
-
-
-def _load_colours(config: ColourConfig, device: str) -> ColourClassifier:
-    return ColourClassifier(config, device)

@@ -10,13 +10,11 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
-from infinity.evaluation.geneval.search import BestOf
-from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
+from infinity.evaluation.geneval.verdicts import GenevalJudge, TaskBenchmark
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.evaluation.prompts.found import locate
-from infinity.ranges import Count, Natural
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 
 DETECTOR_VERSION = 1
@@ -61,28 +59,17 @@ class SceneDetector(Config):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SceneBenchmark(Config):
+class SceneBenchmark(TaskBenchmark):
     """GenEval's tasks on captions of drawn scenes.
 
-    Args:
-        pictures_per_prompt: Pictures of every caption; GenEval has 4.
-        prompts_per_task: Largest number of captions per task; None takes all.
+    Attributes:
         captions: "held_out" takes the 121 captions that no training picture has. "all" adds those of training after
             them: 50 per task are 240 in all, since some tasks have fewer.
-        best_of: Search among the pictures of a caption; None counts all.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"captions", "best_of"})
 
-    pictures_per_prompt: Count = 4
-    prompts_per_task: Count | None = None
-    num_shown: Natural = 8
     captions: Literal["held_out", "all"] = "held_out"
-    best_of: BestOf | None = None
-
-    def __post_init__(self) -> None:
-        if self.best_of is not None:
-            self.best_of.check(self.pictures_per_prompt, "SceneBenchmark")
 
     @property
     def name(self) -> str:
@@ -111,13 +98,7 @@ class SceneBenchmark(Config):
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the official thresholds."""
-        searched = {} if self.best_of is None else self.best_of.settings()
-        return {
-            "rules": "scene-geneval/1",
-            "detector": SceneDetector().settings(),
-            **GenevalConfig().to_json(),
-            **searched,
-        }
+        return self.verdict_settings("scene-geneval/1", SceneDetector().settings(), GenevalConfig())
 
     def judge(self, networks: Networks) -> GenevalJudge:
         """Return the judge that applies the official rules to the exact detector's boxes."""
@@ -130,12 +111,4 @@ class SceneBenchmark(Config):
             f"scene-geneval/1: {which} of drawn scenes, {self.pictures_per_prompt} pictures each, exact "
             "detector, official GenEval rules and thresholds; overall is the plain mean of the tasks"
         )
-        return summarize_verdicts(
-            results,
-            self.name,
-            protocol=protocol,
-            num_shown=self.num_shown,
-            best_of=self.best_of,
-            sheets="samples",
-            records="scene_verdicts.jsonl",
-        )
+        return self.result(results, self.name, protocol=protocol, sheets="samples", records="scene_verdicts.jsonl")

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from infinity.evaluation.bootstrap import stratified_interval
 from infinity.evaluation.geneval.scoring import TASKS, GenevalPrompt, Verdict
-from infinity.evaluation.score import Z_95, Score, wilson_interval
+from infinity.evaluation.score import Z_95, Score, join_notes, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class GenevalState:
             about += f", by the normal formula {normal[0]:.4f} to {normal[1]:.4f}"
         overall = Score(
             metric=f"{name}.overall", value=share, unit="share", n=self.num_pictures, protocol=protocol,
-            low=low, high=high, note=f"{note}; {about}" if note else about,
+            low=low, high=high, note=join_notes(note, about),
         )  # fmt: skip
         tasks = (self._task_score(f"{name}.{task}", task, protocol=protocol, note=note) for task in self.tasks)
         prompts = Score(
@@ -132,7 +132,7 @@ class GenevalState:
         about += f"; of Wilson over pictures {wilson[0]:.4f} to {wilson[1]:.4f}"
         return Score(
             metric=metric, value=correct / total, unit="share", n=total, protocol=protocol,
-            low=resampled[0], high=resampled[1], note=f"{note}; {about}" if note else about,
+            low=resampled[0], high=resampled[1], note=join_notes(note, about),
         )  # fmt: skip
 
     def _mean_of_wilson(self) -> tuple[float, float]:

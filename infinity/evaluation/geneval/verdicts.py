@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
+from infinity.config import Config
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation.benchmark import BenchmarkResult, SheetImage, magnification
 from infinity.evaluation.geneval.scoring import TASKS, Detections, GenevalConfig, GenevalPrompt, Verdict, judge
@@ -19,11 +20,11 @@ from infinity.evaluation.prompts.benchmark import (
     PromptSample,
     Record,
     described,
-    join_notes,
     note_of_missing,
     split_missing,
 )
-from infinity.evaluation.score import Score
+from infinity.evaluation.score import Score, join_notes
+from infinity.ranges import Count, Natural
 
 RIGHT, WRONG = (30, 150, 70), (205, 60, 50)
 """RGB of the frames around right and wrong pictures."""
@@ -80,15 +81,47 @@ class GenevalJudge:
         return entry
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskBenchmark(Config):
+    """Base of the benchmarks over GenEval's six tasks.
+
+    Attributes:
+        pictures_per_prompt: Pictures of every prompt; GenEval has 4.
+        prompts_per_task: Largest number of prompts per task; None takes all. Scores of a part say so.
+        num_shown: Prompts of each task on its sheet.
+        best_of: Search among the pictures of a prompt; None counts all.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"best_of"})
+
+    pictures_per_prompt: Count = 4
+    prompts_per_task: Count | None = None
+    num_shown: Natural = 8
+    best_of: BestOf | None = None
+
+    def __post_init__(self) -> None:
+        if self.best_of is not None:
+            self.best_of.check(self.pictures_per_prompt, type(self).__name__)
+
+    def verdict_settings(self, rules: str, detector: Mapping[str, Any], thresholds: GenevalConfig) -> dict[str, Any]:
+        """Return the settings that a verdict depends on: version of the rules, detector, thresholds and search."""
+        searched = {} if self.best_of is None else self.best_of.settings()
+        return {"rules": rules, "detector": detector, **thresholds.to_json(), **searched}
+
+    def result(self, results: JudgedPrompts, name: str, *, protocol: str, sheets: str, records: str) -> BenchmarkResult:
+        """Return ``<name>.overall``, ``.<task>`` and ``.prompts``; a sheet and the lines of the verdicts of every task.
+
+        Arguments and errors are those of `summarize_verdicts`.
+        """
+        if self.best_of is not None:
+            results, protocol = self.best_of.pick(results), protocol + self.best_of.words
+        return summarize_verdicts(
+            results, name, protocol=protocol, num_shown=self.num_shown, sheets=sheets, records=records
+        )
+
+
 def summarize_verdicts(
-    results: JudgedPrompts,
-    name: str,
-    *,
-    protocol: str,
-    num_shown: int,
-    sheets: str,
-    records: str,
-    best_of: BestOf | None = None,
+    results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
 ) -> BenchmarkResult:
     """Return scores, a sheet of pictures per task, and the lines of all verdicts of GenEval prompts.
 
@@ -96,15 +129,13 @@ def summarize_verdicts(
         results: Records of a `GenevalJudge`.
         name: First part of the names of the metrics.
         protocol: How the scores were measured.
+        num_shown: Prompts of each task on its sheet.
         sheets: First part of the names of the sheets, which end in the task.
         records: Name of the file of verdicts.
-        best_of: Search among the pictures of a prompt; None counts all.
 
     Raises:
         PictureError: A picture for a sheet cannot be read.
     """
-    if best_of is not None:
-        results, protocol = best_of.pick(results), protocol + best_of.words
     judged, missing = [], []
     ids: dict[str, str] = {}
     sizes: set[tuple[int, int]] = set()
@@ -118,7 +149,7 @@ def summarize_verdicts(
             sizes.add(tuple(entry["size_px"]))
             judged.append((prompt, Verdict(entry["correct"], entry["reason"])))
     total = len(judged) + len(missing)
-    note = join_notes(note_of_missing(len(missing), total, "pictures", missing[0] if missing else ""), _note_of(sizes))
+    note = join_notes(note_of_missing(missing, total, "pictures"), _note_of(sizes))
     state = GenevalState.of(judged)
     if not judged:
         reason = note or "there was no picture"

@@ -12,8 +12,8 @@ from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.judge.questions import JudgeQuestion, questions_of
 from infinity.evaluation.judge.scoring import Mean, Pools, after_dependencies, picture_score
 from infinity.evaluation.judge.suites import Suite, is_expected, understood
-from infinity.evaluation.prompts.benchmark import JudgedPrompts, Record, described, join_notes, note_of_missing
-from infinity.evaluation.score import Score, slug
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, Record, note_of_missing
+from infinity.evaluation.score import Score, join_notes, slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,10 @@ def summarize(
         price: Price of a million tokens that are read and written, or None.
     """
     answered, gaps = _split(results)
-    first = next(iter(f"{item}: {reason}" for item, reason in gaps.items()), "")
-    note = join_notes(_alarm(results.records), note_of_missing(len(gaps), len(results.samples), "prompts", first))
-    lines = [{**described(sample), **record} for sample, record in results]
+    missing = [f"{item}: {reason}" for item, reason in gaps.items()]
+    note = join_notes(_alarm(results.records), note_of_missing(missing, len(results.samples), "prompts"))
     counts = [_gaps(name, results, protocol), *_cost(name, results.records, protocol, price)]
-    records = {f"{name}_answers.jsonl": lines}
+    records = {f"{name}_answers.jsonl": results.lines()}
     if not answered:
         reason = note or "there was no prompt"
         overall = Score.not_measured(f"{name}.overall", "percent", protocol=protocol, reason=reason)
@@ -207,12 +206,7 @@ def _mean(metric: str, values: Sequence[float], protocol: str, note: str) -> Sco
 
 
 def _score(metric: str, value: float, interval: tuple[float, float] | None, n: int, protocol: str, note: str) -> Score:
-    low, high = interval or (None, None)
-    about = "interval from resampling prompts" if interval else ""
-    return Score(
-        metric=metric, value=value, unit="percent", n=n, protocol=protocol, low=low, high=high,
-        note=join_notes(note, about),
-    )  # fmt: skip
+    return Score.resampled(metric, value, "percent", n, interval, protocol=protocol, note=note)
 
 
 def _scaled(interval: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -21,15 +21,10 @@ from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
 from infinity.evaluation.prompts.benchmark import (
+    Judge,
     JudgedPrompts,
-    MissingPicture,
     PromptItem,
-    PromptSample,
-    Record,
-    complete,
-    described,
-    join_notes,
-    note_of_missing,
+    judge_pictures,
 )
 from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
@@ -80,16 +75,16 @@ class FitBenchmark(ListedBenchmark, ABC):
             raise ValueError(f"{type(self).__name__}.prompts: expected at least one list, got none")
 
     @abstractmethod
-    def rules(self) -> Mapping[str, Any]:
-        """Return all that a number depends on besides picture and prompt, as JSON.
+    def judge_settings(self) -> Mapping[str, Any]:
+        """Return all that a number depends on besides picture and prompt, as JSON: network and arithmetic.
 
         Raises:
             ValueError: The weights are missing, or are not the expected ones.
         """
 
     @abstractmethod
-    def fit(self, networks: Networks) -> Fit:
-        """Return the scoring function, with its network loaded."""
+    def judge(self, networks: Networks) -> Judge:
+        """Return the judge, with its network loaded; an item's record holds its numbers under ``scores``."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -108,35 +103,20 @@ class FitBenchmark(ListedBenchmark, ABC):
         """Return the prompts of all categories."""
         return read_lists(self.prompts, None)
 
-    def judge_settings(self) -> Mapping[str, Any]:
-        """Return the settings that a number depends on: network and arithmetic.
-
-        Raises:
-            ValueError: The weights are missing, or are not the expected ones.
-        """
-        return self.rules()
-
-    def judge(self, networks: Networks) -> FitJudge:
-        """Return the judge, with its network loaded."""
-        return FitJudge(self.fit(networks))
-
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
         scored: dict[str, dict[str, float]] = {}
-        failed: list[str] = []
         for sample, record in results:
-            if "missing" in record:
-                failed.append(f"{sample.item.id}: {record['missing']}")
-                continue
-            scored.setdefault(category_of(sample.item), {})[sample.item.id] = fmean(record["scores"])
-        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+            if "scores" in record:
+                scored.setdefault(category_of(sample.item), {})[sample.item.id] = fmean(record["scores"])
+        note = results.missing_note()
         protocol = self._protocol(results)
         means = {item: value for values in scored.values() for item, value in values.items()}
         named = {slug(category): values for category, values in sorted(scored.items()) if category}
         groups = {"overall": means, **named}
         return BenchmarkResult(
             scores=tuple(self._score(part, values, protocol, note) for part, values in groups.items()),
-            records={f"{self.name}_scores.jsonl": [{**described(sample), **record} for sample, record in results]},
+            records={f"{self.name}_scores.jsonl": results.lines()},
             items={f"{self.name}.overall": means} if means else {},
         )
 
@@ -145,13 +125,8 @@ class FitBenchmark(ListedBenchmark, ABC):
         if not values:
             reason = note or "there was no prompt"
             return Score.not_measured(metric, self.unit, protocol=protocol, reason=reason)
-        interval = mean_interval(list(values.values()))
-        low, high = interval or (None, None)
-        about = "interval from resampling prompts" if interval else ""
-        return Score(
-            metric=metric, value=fmean(values.values()), unit=self.unit, n=len(values), protocol=protocol, low=low,
-            high=high, note=join_notes(note, about),
-        )  # fmt: skip
+        mean, interval = fmean(values.values()), mean_interval(list(values.values()))
+        return Score.resampled(metric, mean, self.unit, len(values), interval, protocol=protocol, note=note)
 
     def _protocol(self, results: JudgedPrompts) -> str:
         return (
@@ -173,11 +148,11 @@ class ClipScoreBenchmark(FitBenchmark):
 
     metric: ClassVar[str] = "clip_score"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": CLIP_SCORE, "clip": self.clip.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
-        return cosines(networks.get(self.clip, Clip))
+    def judge(self, networks: Networks) -> Judge:
+        return fit_judge(cosines(networks.get(self.clip, Clip)))
 
     def describe(self) -> str:
         return f"{CLIP_SCORE}; {self.clip.model} digest {self.clip.weights_digest()} ({self.clip.dtype})"
@@ -192,11 +167,11 @@ class ImageRewardBenchmark(FitBenchmark):
 
     metric: ClassVar[str] = "image_reward"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": "image-reward/1", "weights": self.network.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
-        return networks.get(self.network, ImageReward)
+    def judge(self, networks: Networks) -> Judge:
+        return fit_judge(networks.get(self.network, ImageReward))
 
     def describe(self) -> str:
         return (
@@ -222,11 +197,11 @@ class HpsBenchmark(FitBenchmark):
         """First part of the names of metrics; each version has names of its own, since versions never compare."""
         return f"hps_{self.network.version.replace('.', '')}"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": "hps/1", "weights": self.network.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
-        return cosines(networks.get(self.network, Hps))
+    def judge(self, networks: Networks) -> Judge:
+        return fit_judge(cosines(networks.get(self.network, Hps)))
 
     def describe(self) -> str:
         resize = "averaging" if self.network.antialias else "not averaging"
@@ -236,29 +211,9 @@ class HpsBenchmark(FitBenchmark):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FitJudge:
-    """Judge that scores pictures; an item's record holds the numbers of its pictures, or why a picture is missing."""
-
-    fit: Fit
-
-    def __call__(
-        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
-    ) -> list[Record]:
-        """Score all pictures in batches. An item with a missing picture has no number: its mean would not compare."""
-        records: list[dict[str, Any]] = []
-        waiting: list[tuple[dict[str, Any], Picture, str]] = []
-        for sample, found in zip(samples, pictures, strict=True):
-            usable = complete(found)
-            if isinstance(usable, str):
-                records.append({"missing": usable})
-                continue
-            records.append({"scores": []})
-            waiting += [(records[-1], picture, sample.item.prompt) for picture in usable]
-        numbers = self.fit([picture for _, picture, _ in waiting], [prompt for _, _, prompt in waiting])
-        for (record, _, _), number in zip(waiting, numbers, strict=True):
-            record["scores"].append(float(number))
-        return list(records)
+def fit_judge(fit: Fit) -> Judge:
+    """Return a judge that keeps the number of every picture under ``scores``."""
+    return judge_pictures("scores", lambda pictures, prompts: map(float, fit(pictures, prompts)))
 
 
 def cosines(encoder: PictureTextEncoder) -> Fit:

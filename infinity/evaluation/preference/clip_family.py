@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated, Any, ClassVar
@@ -11,8 +11,8 @@ import numpy as np
 
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
-from infinity.evaluation.preference.benchmark import Fit, FitBenchmark, FitJudge, cosines
-from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, complete
+from infinity.evaluation.preference.benchmark import FitBenchmark, cosines, fit_judge
+from infinity.evaluation.prompts.benchmark import Judge, PromptSample, Record, judge_each
 from infinity.perception.clip import Clip, ClipConfig, normalised
 from infinity.ranges import Range
 
@@ -31,17 +31,13 @@ class PickScoreBenchmark(FitBenchmark):
 
     metric: ClassVar[str] = "pick_score"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": "pick-score/1", "clip": self.clip.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
+    def judge(self, networks: Networks) -> Judge:
         clip = networks.get(self.clip, Clip)
         scale, fit = clip.logit_scale, cosines(clip)
-
-        def scores(pictures: Sequence[Picture], prompts: Sequence[str]) -> Iterable[float]:
-            return [scale * value / 100 for value in fit(pictures, prompts)]
-
-        return scores
+        return fit_judge(lambda pictures, prompts: [scale * value / 100 for value in fit(pictures, prompts)])
 
     def describe(self) -> str:
         return (
@@ -63,39 +59,21 @@ class DiversityBenchmark(FitBenchmark):
 
     metric: ClassVar[str] = "diversity"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": "diversity/1", "clip": self.clip.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
-        """Return CLIP's scoring function, which this benchmark does not use."""
-        return cosines(networks.get(self.clip, Clip))
+    def judge(self, networks: Networks) -> Judge:
+        """Return the judge of pairs; an item's record holds 1 - cosine of all pairs of its pictures."""
+        clip = networks.get(self.clip, Clip)
 
-    def judge(self, networks: Networks) -> FitJudge | Judge:  # type: ignore[override]  # pairs, not single pictures
-        return PairJudge(networks.get(self.clip, Clip))
+        def pairs(_: PromptSample, pictures: list[Picture]) -> Record:
+            rows = normalised(clip.embed_pictures(pictures)).double().cpu().numpy()
+            return {"scores": [1 - float(np.dot(a, b)) for a, b in combinations(rows, 2)]}
+
+        return judge_each(pairs, least=2)
 
     def describe(self) -> str:
         return (
             f"diversity/1: mean of 1 - cosine over pairs of pictures of a prompt; {self.clip.model} digest "
             f"{self.clip.weights_digest()} ({self.clip.dtype})"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PairJudge:
-    """Judge of pairs of pictures; an item's record holds 1 - cosine of all its pairs, or why a picture is missing."""
-
-    clip: Clip
-
-    def __call__(
-        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
-    ) -> list[Record]:
-        """Return one record per item. An item with a missing picture has no number: its mean would not compare."""
-        records: list[Record] = []
-        for found in pictures:
-            usable = complete(found, least=2)
-            if isinstance(usable, str):
-                records.append({"missing": usable})
-                continue
-            rows = normalised(self.clip.embed_pictures(usable)).double().cpu().numpy()
-            records.append({"scores": [1 - float(np.dot(a, b)) for a, b in combinations(rows, 2)]})
-        return records

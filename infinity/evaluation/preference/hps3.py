@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.preference.benchmark import HPS_PROMPTS, Fit, FitBenchmark
+from infinity.evaluation.preference.benchmark import HPS_PROMPTS, FitBenchmark, fit_judge
+from infinity.evaluation.prompts.benchmark import Judge
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.perception.preference.hps3 import Hps3, Hps3Config
 
@@ -25,11 +26,11 @@ class Hps3Benchmark(FitBenchmark):
 
     metric: ClassVar[str] = "hps_v3"
 
-    def rules(self) -> Mapping[str, Any]:
+    def judge_settings(self) -> Mapping[str, Any]:
         return {"rules": "hps3/1", "weights": self.network.weights_digest()}
 
-    def fit(self, networks: Networks) -> Fit:
-        return networks.get(self.network, Hps3)
+    def judge(self, networks: Networks) -> Judge:
+        return fit_judge(networks.get(self.network, Hps3))
 
     def describe(self) -> str:
         return (

@@ -6,8 +6,9 @@ benchmarks, splits the work, and continues after a crash (decision 21).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from infinity import storage
@@ -186,6 +187,15 @@ class JudgedPrompts:
     def __iter__(self) -> Iterator[tuple[PromptSample, Record]]:
         return iter(zip(self.samples, self.records, strict=True))
 
+    def lines(self) -> list[Record]:
+        """Return a line per item for the records of a report."""
+        return [{**described(sample), **record} for sample, record in self]
+
+    def missing_note(self) -> str:
+        """Return the note of scores that leave out items whose record says what is ``missing``."""
+        missing = [f"{sample.item.id}: {record['missing']}" for sample, record in self if "missing" in record]
+        return note_of_missing(missing, len(self.samples), "prompts")
+
 
 class PromptBenchmark(Protocol):
     """A benchmark over prompts."""
@@ -261,22 +271,73 @@ def complete(pictures: Sequence[Picture | MissingPicture], least: int = 1) -> li
     return usable
 
 
+def judge_each(look: Callable[[PromptSample, list[Picture]], Record], least: int = 1) -> Judge:
+    """Return a judge that looks at one item after the other.
+
+    An item of which a picture is missing is left out: its mean would not compare with that of all pictures.
+
+    Args:
+        look: Function from an item and its pictures to the item's record.
+        least: Fewest pictures of an item.
+    """
+
+    def judge(
+        samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> Sequence[Record]:
+        usable = [complete(found, least) for found in pictures]
+        return [
+            {"missing": found} if isinstance(found, str) else look(sample, found)
+            for sample, found in zip(samples, usable, strict=True)
+        ]
+
+    return judge
+
+
+def judge_pictures(name: str, look: Callable[[list[Picture], list[str]], Iterable[Any]]) -> Judge:
+    """Return a judge that looks at the pictures of all items at once; items with a missing picture are left out.
+
+    Args:
+        name: Name in an item's record of the values of its pictures.
+        look: Function from pictures and their prompts to one value per picture, as JSON values.
+    """
+
+    def judge(
+        samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> Sequence[Record]:
+        usable = [complete(found) for found in pictures]
+        pairs = [
+            (picture, sample.item.prompt)
+            for sample, found in zip(samples, usable, strict=True)
+            if not isinstance(found, str)
+            for picture in found
+        ]
+        values = list(look([picture for picture, _ in pairs], [prompt for _, prompt in pairs])) if pairs else []
+        assert len(values) == len(pairs)
+        left = iter(values)
+        return [
+            {"missing": found} if isinstance(found, str) else {name: list(islice(left, len(found)))} for found in usable
+        ]
+
+    return judge
+
+
 def spread(items: Sequence[_Item], size: int | None) -> tuple[_Item, ...]:
     """Return this number of items, spread evenly over all; None for all."""
     number = len(items) if size is None else min(size, len(items))
     return tuple(items[place * len(items) // number] for place in range(number))
 
 
-def note_of_missing(missing: int, total: int, what: str, first: str) -> str:
-    """Return the note of a score over fewer than all items; empty when nothing is missing."""
+def note_of_missing(missing: Sequence[str], total: int, what: str) -> str:
+    """Return the note of a score over fewer than all items; empty when nothing is missing.
+
+    Args:
+        missing: What is missing and why, such as "00007: no picture".
+        total: Number of all items.
+        what: Word for the items, such as "prompts".
+    """
     if not missing:
         return ""
-    return f"INCOMPLETE: {missing} of {total} {what} could not be scored and are in no mean (first: {first})"
-
-
-def join_notes(*notes: str) -> str:
-    """Return all notes that are not empty, joined."""
-    return "; ".join(note for note in notes if note)
+    return f"INCOMPLETE: {len(missing)} of {total} {what} could not be scored and are in no mean (first: {missing[0]})"
 
 
 def described(sample: PromptSample) -> Record:

@@ -19,7 +19,7 @@ from infinity.evaluation.drawn import draw
 from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
-from infinity.perception.language.instruct import InstructConfig, InstructModel
+from infinity.perception.language.instruct import InstructModel
 from infinity.storage.json_files import read_object
 
 VERDICTS_FOLDER, REWRITINGS_FOLDER = "verdicts", "rewritings"
@@ -115,7 +115,7 @@ class RewritePart:
         """
 
         def rewrite() -> list[Record]:
-            model = context.networks.get(self.rewriter.model, _load_instruct)
+            model = context.networks.get(self.rewriter.model, InstructModel)
             answers = model.answer(self.rewriter.questions(self.prompts))
             if empty := [prompt for prompt, answer in zip(self.prompts, answers, strict=True) if not answer]:
                 raise ValueError(
@@ -138,10 +138,6 @@ def rewrite_parts(rewriter: InstructRewriter, prompts: Sequence[str], folder: st
     below, size = storage.join(folder, REWRITINGS_FOLDER, rewriter.digest()), rewriter.model.batch_size
     unique = list(dict.fromkeys(prompts))
     return [RewritePart(rewriter, tuple(unique[at : at + size]), below) for at in range(0, len(unique), size)]
-
-
-def _load_instruct(config: InstructConfig, device: str) -> InstructModel:
-    return InstructModel(config, device)
 
 
 def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Record]]) -> tuple[Record, ...]:

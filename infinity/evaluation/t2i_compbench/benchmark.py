@@ -13,18 +13,13 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import stratified_interval
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
+    Judge,
     JudgedPrompts,
-    MissingPicture,
     PictureFolder,
     PromptItem,
     PromptSample,
-    Record,
-    complete,
-    described,
-    join_notes,
-    note_of_missing,
+    judge_each,
 )
 from infinity.evaluation.prompts.found import place_of
 from infinity.evaluation.prompts.lists import describe
@@ -101,14 +96,13 @@ class T2iCompbenchBenchmark(Config):
         """Return the settings that a verdict depends on: none, since the scores are part of the items."""
         return {"rules": RULES}
 
-    def judge(self, networks: Networks) -> ScoreReader:
-        """Return the reader of the scores."""
-        return ScoreReader()
+    def judge(self, networks: Networks) -> Judge:
+        """Return the judge whose records hold the scores that the scripts gave to an item's pictures."""
+        return judge_each(lambda sample, pictures: {"scores": sample.item.about["scores"]})
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``t2i_compbench.<category>.<script>`` for every score file: the mean over all pictures."""
-        failed = [f"{sample.item.id}: {record['missing']}" for sample, record in results if "missing" in record]
-        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        note = results.missing_note()
         groups: dict[tuple[str, str], list[tuple[PromptItem, list[tuple[int, float]]]]] = {}
         for sample, record in results:
             for scorer, values in record.get("scores", {}).items():
@@ -121,24 +115,9 @@ class T2iCompbenchBenchmark(Config):
             return BenchmarkResult(scores=(score,))
         return BenchmarkResult(
             scores=tuple(_score(metrics[key], key[1], found, note) for key, found in groups.items()),
-            records={f"{self.name}_scores.jsonl": [{**described(sample), **record} for sample, record in results]},
+            records={f"{self.name}_scores.jsonl": results.lines()},
             items=dict(_per_item(metrics, groups)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreReader:
-    """Judge whose records hold the scores that a script gave to an item's pictures."""
-
-    def __call__(
-        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
-    ) -> list[Record]:
-        """Return one record per item; an item with an unreadable picture has no score."""
-        usable = [complete(found) for found in pictures]
-        return [
-            {"missing": found} if isinstance(found, str) else {"scores": sample.item.about["scores"]}
-            for sample, found in zip(samples, usable, strict=True)
-        ]
 
 
 _Found = Sequence[tuple[PromptItem, Sequence[tuple[int, float]]]]
@@ -149,15 +128,17 @@ def _score(metric: str, scorer: str, found: _Found, note: str) -> Score:
     values = [value for _, value in sorted((place, value) for _, pairs in found for place, value in pairs)]
     sums = np.array([sum(value for _, value in pairs) for _, pairs in found], np.float64)
     numbers = np.array([len(pairs) for _, pairs in found], np.float64)
-    interval = stratified_interval([(sums, numbers)])
-    low, high = interval or (None, None)
     each = ", ".join(str(int(number)) for number in sorted(set(numbers)))
-    return Score(
-        metric=metric, value=sum(values) / len(values), unit=dict(SCORERS.values())[scorer], n=len(values),
-        protocol=f"{RULES}: {scorer} as the benchmark's own script wrote it, mean over pictures; "
-        f"{describe([item for item, _ in found])}, {each} pictures each",
-        low=low, high=high, note=join_notes(note, "interval from resampling prompts" if interval else ""),
-    )  # fmt: skip
+    protocol = (
+        f"{RULES}: {scorer} as the benchmark's own script wrote it, mean over pictures; "
+        f"{describe([item for item, _ in found])}, {each} pictures each"
+    )
+    mean, unit, interval = (
+        sum(values) / len(values),
+        dict(SCORERS.values())[scorer],
+        stratified_interval([(sums, numbers)]),
+    )
+    return Score.resampled(metric, mean, unit, len(values), interval, protocol=protocol, note=note)
 
 
 def _per_item(

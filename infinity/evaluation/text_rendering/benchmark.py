@@ -10,18 +10,7 @@ from typing import Any, ClassVar
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.store import Picture
-from infinity.evaluation.prompts.benchmark import (
-    JudgedPrompts,
-    MissingPicture,
-    PromptItem,
-    PromptSample,
-    Record,
-    complete,
-    described,
-    join_notes,
-    note_of_missing,
-)
+from infinity.evaluation.prompts.benchmark import Judge, JudgedPrompts, PromptItem, judge_each
 from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import describe, entries_of
 from infinity.evaluation.score import Score
@@ -30,9 +19,6 @@ from infinity.perception.detection.ocr import TextArea, TextAreaConfig
 from infinity.storage.pinned import PinnedFile
 
 RULES = "text-rendering/1"
-
-Reader = Callable[[Picture], Sequence[str]]
-"""Function from a picture to the words that can be read in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,22 +61,19 @@ class TextRenderingBenchmark(ListedBenchmark):
         """
         return {"rules": RULES, "ocr": self.ocr.weights_digest()}
 
-    def judge(self, networks: Networks) -> TextJudge:
-        """Return the judge, with its networks loaded."""
+    def judge(self, networks: Networks) -> Judge:
+        """Return the judge, with its networks loaded; an item's record holds the texts of its pictures."""
         ocr = networks.get(self.ocr, lambda config, device: TextArea(config))
-        return TextJudge(lambda picture: [word.text for word in ocr.words(picture)])
+        return judge_each(lambda _, pictures: {"read": [[word.text for word in ocr.words(one)] for one in pictures]})
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``<name>.overall`` (word accuracy), ``.edit_distance`` and ``.exact``, means over prompts."""
-        scored: dict[str, list[TextScore]] = {}
-        failed: list[str] = []
-        for sample, record in results:
-            if "missing" in record:
-                failed.append(f"{sample.item.id}: {record['missing']}")
-                continue
-            wanted = sample.item.about["words"]
-            scored[sample.item.id] = [text_score(wanted, _words(read)) for read in record["read"]]
-        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        scored = {
+            sample.item.id: [text_score(sample.item.about["words"], _words(read)) for read in record["read"]]
+            for sample, record in results
+            if "read" in record
+        }
+        note = results.missing_note()
         parts: dict[str, Callable[[TextScore], float]] = {
             "overall": lambda score: score.accuracy,
             "edit_distance": lambda score: score.edit_distance,
@@ -103,7 +86,7 @@ class TextRenderingBenchmark(ListedBenchmark):
         protocol = self._protocol(results)
         return BenchmarkResult(
             scores=tuple(_score(f"{self.name}.{part}", values, protocol, note) for part, values in figures.items()),
-            records={f"{self.name}_words.jsonl": [{**described(sample), **record} for sample, record in results]},
+            records={f"{self.name}_words.jsonl": results.lines()},
             items={f"{self.name}.overall": figures["overall"]} if scored else {},
         )
 
@@ -116,26 +99,6 @@ class TextRenderingBenchmark(ListedBenchmark):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TextJudge:
-    """Judge that reads pictures; an item's record holds the texts of its pictures, or why a picture is missing."""
-
-    reader: Reader
-
-    def __call__(
-        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
-    ) -> list[Record]:
-        """Read all pictures. An item with a missing picture has no score: its mean would not compare."""
-        records: list[Record] = []
-        for found in pictures:
-            usable = complete(found)
-            if isinstance(usable, str):
-                records.append({"missing": usable})
-            else:
-                records.append({"read": [list(self.reader(picture)) for picture in usable]})
-        return records
-
-
 def _words(texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in words_of(text)]
 
@@ -143,12 +106,8 @@ def _words(texts: Sequence[str]) -> list[str]:
 def _score(metric: str, values: Mapping[str, float], protocol: str, note: str) -> Score:
     if not values:
         return Score.not_measured(metric, "share", protocol=protocol, reason=note or "there was no prompt")
-    low, high = mean_interval(list(values.values())) or (None, None)
-    about = "interval from resampling prompts" if low is not None else ""
-    return Score(
-        metric=metric, value=sum(values.values()) / len(values), unit="share", n=len(values), protocol=protocol,
-        low=low, high=high, note=join_notes(note, about),
-    )  # fmt: skip
+    mean, interval = sum(values.values()) / len(values), mean_interval(list(values.values()))
+    return Score.resampled(metric, mean, "share", len(values), interval, protocol=protocol, note=note)
 
 
 def _item(where: str, entry: object, number: int) -> PromptItem:

@@ -10,34 +10,23 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from infinity.config import Config, digest_of
+from infinity.config import digest_of
 from infinity.perception.clip import Picture, rgb
-from infinity.perception.loading import folder_digest, load_pretrained, model_folder
-from infinity.ranges import Count, ModelName
+from infinity.perception.loading import PretrainedConfig, folder_digest, load_pretrained, model_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageClassifierConfig(Config):
+class ImageClassifierConfig(PretrainedConfig):
     """Configuration of a classifier and of the labels that count.
 
     Attributes:
         kind: Tag that tells this scorer from others in JSON; also the name of the score.
         model: A local folder or hub name of any image classifier that transformers knows.
         labels: Labels, in the model's spelling, whose probability is the score (the sum for several labels).
-        revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
-            check.
-        dtype: Data type of weights and arithmetic.
-        batch_size: Pictures per batch.
     """
 
     kind: str
-    model: ModelName
     labels: tuple[str, ...]
-    revision: str | None = None
-    sha256: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_size: Count = 32
 
     def __post_init__(self) -> None:
         if not self.labels:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from infinity.config import Config, digest_of
+from infinity.config import digest_of
 from infinity.perception.clip import Picture, rgb
-from infinity.perception.loading import folder_digest, load_pretrained, model_folder
-from infinity.ranges import Count, ModelName
+from infinity.perception.loading import PretrainedConfig, folder_digest, load_pretrained, model_folder
+from infinity.ranges import Count
 
 CAPTION_VERSION = 1
 """Version; raise it when the same model writes other captions for the same pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionerConfig(Config):
+class CaptionerConfig(PretrainedConfig):
     """Configuration of the model that writes captions, and its prompt.
 
     Attributes:
@@ -26,19 +26,10 @@ class CaptionerConfig(Config):
         prompt: Question to a model with a chat template; for others (BLIP) the first words of a caption, which may be
             empty.
         max_new_tokens: Largest number of tokens per caption.
-        revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
-            check.
-        dtype: Data type of weights and arithmetic.
-        batch_size: Pictures per batch.
     """
 
-    model: ModelName
     prompt: str = "Describe this picture in detail."
     max_new_tokens: Count = 256
-    revision: str | None = None
-    sha256: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_size: Count = 8
 
     def weights_digest(self) -> str:

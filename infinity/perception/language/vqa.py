@@ -157,7 +157,7 @@ class Vqa:
         size = self.config.batch_size
         for start in range(0, len(questions), size):
             batch = questions[start : start + size]
-            inputs = self._chat([picture for picture, _ in batch], [question for _, question in batch])
+            inputs = self._prompted([picture for picture, _ in batch], [self._prompt(text) for _, text in batch])
             probabilities = self._model(**inputs).logits[:, -1].float().softmax(dim=-1)
             for row, texts in zip(probabilities, wanted[start : start + size], strict=True):
                 likeliest = self._processor.tokenizer.decode([int(row.argmax())])
@@ -189,7 +189,7 @@ class Vqa:
 
     def _answer(self, pictures: list[Picture], questions: list[str]) -> list[str]:
         if self._kind not in ("blip", "vilt"):
-            return self._instructed(pictures, questions)
+            return self._generated(pictures, [self._prompt(question) for question in questions])
         inputs = self._inputs(images=pictures, text=questions, padding=True, truncation=True, return_tensors="pt")
         if self._kind == "vilt":
             best = self._model(**inputs).logits.argmax(dim=-1).tolist()
@@ -197,21 +197,15 @@ class Vqa:
         generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
         return [str(text) for text in self._processor.batch_decode(generated, skip_special_tokens=True)]
 
-    def _instructed(self, pictures: list[Picture], questions: list[str]) -> list[str]:
-        return self._generated(pictures, [self._prompt(question) for question in questions])
-
     def _generated(self, pictures: list[Picture], prompts: list[str]) -> list[str]:
         inputs = self._prompted(pictures, prompts)
         generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
         new = generated[:, inputs["input_ids"].shape[1] :]
         return [str(text).strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
 
-    def _chat(self, pictures: list[Picture], questions: list[str]) -> Any:
-        """Return the model's inputs for one picture and one instruction each, up to where the answer begins."""
-        return self._prompted(pictures, [self._prompt(question) for question in questions])
-
     def _prompt(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": self._ask(question)}]
+        text = self.config.instruction.replace("{question}", question)
+        content = [{"type": "image"}, {"type": "text", "text": text}]
         return str(
             self._processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
@@ -219,6 +213,7 @@ class Vqa:
         )
 
     def _prompted(self, pictures: list[Picture], prompts: list[str]) -> Any:
+        """Return the model's inputs for one picture and one instruction each, up to where the answer begins."""
         images = [[picture] for picture in pictures]
         return self._inputs(images=images, text=prompts, padding=True, return_tensors="pt")
 
@@ -228,6 +223,3 @@ class Vqa:
             if torch.is_floating_point(value):
                 inputs[name] = value.to(self._model.dtype)
         return inputs
-
-    def _ask(self, question: str) -> str:
-        return self.config.instruction.replace("{question}", question)

@@ -11,10 +11,11 @@ from pathlib import Path
 from PIL import Image
 
 from infinity import storage
-from infinity.config import Config, ConfigError, parse_json
+from infinity.config import Config, ConfigError
 from infinity.evaluation.score import Score
 from infinity.reporting.tracking.trackers import Tracker, open_tracker
 from infinity.storage.json_files import read_config, read_json
+from infinity.storage.lines import json_objects
 from infinity.training.metrics import METRICS_FILE
 
 _SAMPLE = re.compile(r"samples/step-(\d+)\.png$")
@@ -145,10 +146,9 @@ def _send_picture(tracker: Tracker, job: str, path: str, name: str, step: int) -
 def _rows(job: str) -> Iterator[dict[str, float]]:
     uri = storage.join(job, METRICS_FILE)
     if storage.exists(uri):
-        for number, line in enumerate(storage.read_text(uri).splitlines(), start=1):
-            row = parse_json(line, where=f"{uri}, line {number}")
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int | float):
-                raise ValueError(f"{uri}, line {number}: expected an object with a step, found {line[:80]!r}")
+        for where, row in json_objects(storage.read_bytes(uri), uri):
+            if not isinstance(row.get("step"), int | float):
+                raise ValueError(f"{where}: expected an object with a step, found {str(row)[:80]!r}")
             yield {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
 
 

@@ -19,7 +19,7 @@ from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.loaders.encoded import EncodedLatents
-from infinity.training.loaders.pictures import LoaderConfig, Names, Prefetcher, left_over
+from infinity.training.loaders.pictures import LoaderConfig, Prefetcher, left_over
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,6 @@ class LatentLoader:
         """
         self._config, self._manifest, self._resolution = config, config.manifest, config.resolution
         self._tokenizer, self._captions = tokenizer, captions
-        self._names = Names(config.manifest)
         self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
         self._ahead: Prefetcher[list[Tensor]] | None = None
         self._encoded = encoded
@@ -201,7 +200,8 @@ class LatentLoader:
 
     def _join(self, ids: BatchIds, features: Tensor) -> LatentBatch:
         text = self._captions(ids)
-        return LatentBatch(self._names.of(ids.rows), self._resolution.schedule(ids.aspect_ratio), features, text)
+        names = tuple(self._manifest.values("source", ids.rows))
+        return LatentBatch(names, self._resolution.schedule(ids.aspect_ratio), features, text)
 
     def _encode_all(self, on_progress: OnProgress) -> None:
         """Encode the training split: process r of n takes chunks r, r + n, ...; the sum over the processes has all."""

@@ -115,7 +115,7 @@ class PictureLoader:
             config: Settings of the loader.
             stride_px: Side of a token in pixels.
         """
-        self._config, self._names = config, Names(config.manifest)
+        self._config = config
         self._stream = config.stream(stride_px)
 
     def __call__(self, step: int) -> Sequence[PictureBatch]:
@@ -127,25 +127,15 @@ class PictureLoader:
         self._stream.close()
 
     def _named(self, batch: LoadedBatch) -> PictureBatch:
-        rows, schedule = batch.ids.rows, self._config.resolution.schedule(batch.ids.aspect_ratio)
-        images = torch.from_numpy(batch.images)
-        return PictureBatch(self._names.of(rows), rows, schedule, images, self._config.plan.batch_size)
+        config, rows = self._config, batch.ids.rows
+        names = tuple(config.manifest.values("source", rows))
+        schedule, images = config.resolution.schedule(batch.ids.aspect_ratio), torch.from_numpy(batch.images)
+        return PictureBatch(names, rows, schedule, images, config.plan.batch_size)
 
 
 def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
     """Return the places of the keys that are not unwanted."""
     return [place for place, key in enumerate(keys) if key not in unwanted]
-
-
-class Names:
-    """Looks up names of a manifest's rows."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    def of(self, rows: Sequence[int]) -> tuple[str, ...]:
-        """Return one name per row."""
-        return tuple(self._manifest.values("source", rows))
 
 
 def micro_batches(ids: BatchIds, group: ProcessGroup, num_parts: int) -> list[BatchIds]:

@@ -23,6 +23,13 @@ def test_unmeasured_score_keeps_its_reason_and_has_no_value() -> None:
     assert Score.parse(score.dump()) == score
 
 
+def test_a_resampled_score_says_where_its_interval_comes_from() -> None:
+    known = Score.resampled("a.b", 0.5, "share", 7, (0.25, 0.75), protocol="p", note="a part")
+    assert (known.low, known.high, known.note) == (0.25, 0.75, "a part; interval from resampling prompts")
+    unknown = Score.resampled("a.b", 0.5, "share", 7, None, protocol="p", note="")
+    assert (unknown.low, unknown.high, unknown.note) == (None, None, "")
+
+
 def test_share_of_nothing_is_not_measured() -> None:
     assert Score.share("a.b", 0, 0, protocol="p").value is None
 

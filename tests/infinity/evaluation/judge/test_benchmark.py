@@ -161,7 +161,7 @@ def test_probabilities_are_those_of_the_model_alone(vlm: LocalJudge) -> None:
     together = vqa.first_tokens(asked, [("yes", "Yes", " yes")] * 3)
     number = vqa._processor.tokenizer.convert_tokens_to_ids("yes")
     for (picture, question), token in zip(asked, together, strict=True):
-        logits = vqa._model(**vqa._chat([picture], [question])).logits[0, -1].double()
+        logits = vqa._model(**vqa._prompted([picture], [vqa._prompt(question)])).logits[0, -1].double()
         assert token.probability == pytest.approx(float(logits.softmax(0)[number]), rel=1e-5)
         assert token.text == vqa._processor.tokenizer.decode([int(logits.argmax())])
     with pytest.raises(ValueError, match="knows one of"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from infinity.evaluation.pictures.store import Drawing, PictureError, PictureStore
 from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
     MissingPicture,
     PictureFolder,
     PicturePlace,
@@ -23,11 +25,13 @@ from infinity.evaluation.prompts.benchmark import (
     described,
     drawings,
     in_store,
-    join_notes,
+    judge_each,
+    judge_pictures,
     note_of_missing,
     split_missing,
     spread,
 )
+from infinity.evaluation.score import join_notes
 from infinity.generation.sampling import SamplingConfig
 
 ITEM = PromptItem(id="7", prompt="a red cube", about={"words": ["red"]})
@@ -125,10 +129,43 @@ def test_an_item_is_complete_where_all_its_pictures_can_be_judged_and_there_are_
 
 
 def test_a_score_over_fewer_than_all_says_how_many_and_gives_the_first_reason() -> None:
-    note = note_of_missing(2, 9, "prompts", "7: no picture")
+    note = note_of_missing(["7: no picture", "8: no picture"], 9, "prompts")
     assert note == "INCOMPLETE: 2 of 9 prompts could not be scored and are in no mean (first: 7: no picture)"
-    assert note_of_missing(0, 9, "prompts", "") == ""
+    assert note_of_missing([], 9, "prompts") == ""
     assert join_notes("", "a", "", "b") == "a; b"
+
+
+def test_a_judge_of_single_items_leaves_out_those_with_a_missing_picture() -> None:
+    judge = judge_each(lambda sample, pictures: {"found": [sample.item.id, len(pictures)]}, least=2)
+    whole, gap = [PICTURE, PICTURE], [PICTURE, MissingPicture("damaged")]
+    found = judge([sample_of()] * 3, [whole, gap, [PICTURE]])
+    assert found == [{"found": ["7", 2]}, {"missing": "damaged"}, {"missing": "fewer than 2 pictures"}]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, 4)), max_size=6))
+def test_a_judge_of_all_pictures_gives_every_item_its_own_values_in_order(sizes: list[int | None]) -> None:
+    numbers = itertools.count()
+    pictures = [
+        [MissingPicture("gone")] if size is None else [np.full((1, 1, 3), next(numbers), np.uint8) for _ in range(size)]
+        for size in sizes
+    ]
+    judge = judge_pictures("values", lambda found, prompts: [int(picture[0, 0, 0]) for picture in found])
+    records = judge([sample_of()] * len(sizes), pictures)
+    assert [record.get("missing") for record in records] == ["gone" if size is None else None for size in sizes]
+    assert [len(record.get("values", ())) for record in records] == [size or 0 for size in sizes]
+    assert [value for record in records for value in record.get("values", ())] == list(range(next(numbers)))
+
+
+def test_a_network_that_loses_a_picture_is_noticed() -> None:
+    with pytest.raises(AssertionError):
+        judge_pictures("values", lambda found, prompts: [0.0])([sample_of()], [[PICTURE, PICTURE]])
+
+
+def test_lines_and_the_note_of_missing_items_follow_from_the_records() -> None:
+    results = JudgedPrompts(samples=(sample_of(), sample_of()), records=({"scores": [1.0]}, {"missing": "damaged"}))
+    assert results.lines()[0] == {"id": "7", "prompt": "a red cube", "scores": [1.0]}
+    assert results.missing_note().endswith("1 of 2 prompts could not be scored and are in no mean (first: 7: damaged)")
+    assert JudgedPrompts(samples=(), records=()).missing_note() == ""
 
 
 def test_a_line_names_the_drawn_text_only_where_it_differs() -> None:
