@@ -47,5 +47,6 @@ def drawing_flops(
             total += rows * (per_token_flops(config) * computed + attention)
         total += rows * 2 * width * config.num_bits * tokens if k else 0
         guided = plan.guide_logits and plan.guidance[k] != 1.0
-        total += (rows if guided else 1) * 2 * width * config.num_outputs * tokens
+        modulation = 4 * width * width if k else 0  # of the head; that of the first scale is the caption's
+        total += (rows if guided else 1) * (2 * width * config.num_outputs * tokens + modulation)
     return total
