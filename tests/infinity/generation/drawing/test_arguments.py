@@ -379,5 +379,5 @@ def test_less_work_is_asked_for_in_any_kind_of_list(pipe: InfinityPipeline) -> N
         ({"cache_share": 0}, "cache_share"),
         ({"pruned": "a"}, "pruned"),
     ):
-        with pytest.raises(ValueError, match=words):
-            pipe("a red circle", **arguments)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            pipe("a red circle", **arguments)
