@@ -374,10 +374,7 @@ def test_less_work_is_asked_for_in_any_kind_of_list(pipe: InfinityPipeline) -> N
     again = pipe("a red circle", pruned=np.array([0.5]), cache_share=[0.5] * depth)
     assert torch.equal(first.bits.bits_BLC, again.bits.bits_BLC)
     assert not torch.equal(first.bits.bits_BLC, pipe("a red circle").bits.bits_BLC)
-    for arguments, words in (
-        ({"pruned": 1.0}, "pruned"),
-        ({"cache_share": 0}, "cache_share"),
-        ({"pruned": "a"}, "pruned"),
-    ):
+    wrong: tuple[dict[str, Any], ...] = ({"pruned": 1.0}, {"cache_share": 0}, {"pruned": "a"})
+    for arguments in wrong:
         with pytest.raises(ValueError, match=next(iter(arguments))):
             pipe("a red circle", **arguments)
