@@ -61,8 +61,8 @@ def cache_bytes(
         shares: Share of earlier tokens that each block keeps; empty is all.
     """
     last = schedule.spans[-1]
-    whole = last.stop if form is None else last.start
-    tokens = sum(
+    whole: int = last.stop if form is None else last.start
+    tokens: int = sum(
         whole if share == 1 else max(1, math.ceil(share * last.start)) for share in shares or (1.0,) * config.depth
     )
     return tokens * bytes_per_token(config.width, config.num_heads, form, dtype)

@@ -43,7 +43,7 @@ def savings(
         base = scored_model(
             model, benchmark or [], settings or [], output=output, workers=workers, device=device, manifest=manifest
         )
-        chosen = WAYS
+        chosen: tuple[Saving, ...] = WAYS
         if ways is not None:
             listed = json_value("--ways", ways)
             if not isinstance(listed, list):
