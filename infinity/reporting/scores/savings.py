@@ -182,9 +182,9 @@ COLUMNS = (
 def savings_html(page: SavingsPage) -> str:
     """Return the page as HTML text, readable without a network."""
     shown = page.rows[1:]
-    names = {float(place): row.name for place, row in enumerate(shown, start=1)}
+    names = {float(place): str(place) for place in range(1, len(page.rows))}
     points = [
-        Series(row.name, ((float(place), row.change.mean),), _tone(row, page.margin))
+        Series(WORDS[row.change.verdict(page.margin)], ((float(place), row.change.mean),), _tone(row, page.margin))
         for place, row in enumerate(shown, start=1)
     ]
     marks = [
@@ -203,7 +203,8 @@ def savings_html(page: SavingsPage) -> str:
 
 
 def _tone(row: SavingsRow, margin: float) -> str:
-    return {"loss": "tone-2", "not told": "tone-4"}.get(row.change.verdict(margin), "tone-1")
+    tones: dict[Verdict, str] = {"loss": "tone-2", "not told": "tone-4", "no loss": "tone-1", "equal": "tone-3"}
+    return tones[row.change.verdict(margin)]
 
 
 def _change(change: Change) -> str:
