@@ -15,12 +15,10 @@ import torch
 from benchmarks.measuring.scenes import SceneVerdicts, drawing_parser, in_words, sampling_of
 from infinity import InfinityPipeline
 from infinity.generation.drawing.results import PipelineResult
-from infinity.generation.memory import cache_bytes
+from infinity.generation.memory import cache_bytes, stored_weight_bytes
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import transformer_preset
-from infinity.transformer import Transformer
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.precision import store_products_as
 from infinity.transformer.quantized import WEIGHT_FORMS, WeightForm, quantize_products, weight_bytes
 
 _ARMS: tuple[tuple[WeightForm | None, CacheForm | None], ...] = (
@@ -28,17 +26,6 @@ _ARMS: tuple[tuple[WeightForm | None, CacheForm | None], ...] = (
 )  # fmt: skip
 """Forms of the weights and of the cache."""
 _LAYOUTS = ("2B-released", "8B-released")
-
-
-def layout_gb(name: str, kind: WeightForm | None) -> float:
-    """Return the 10⁹ bytes of a published transformer's weights; without a kind, of its blocks in bfloat16."""
-    with torch.device("meta"):
-        transformer = Transformer(transformer_preset(name))
-        if kind is None:
-            store_products_as(transformer, torch.bfloat16)
-        else:
-            quantize_products(transformer, kind)
-    return weight_bytes(transformer) / 1e9
 
 
 def draw_all(
@@ -89,8 +76,10 @@ def main() -> None:
             flush=True,
         )
     for name in _LAYOUTS:
-        sizes = ", ".join(f"{kind or 'bfloat16'} {layout_gb(name, kind):.2f} GB" for kind in (None, *WEIGHT_FORMS))
-        print(f"{name}, transformer alone: {sizes}")
+        layout = transformer_preset(name)
+        sizes = {kind: stored_weight_bytes(layout, kind, torch.bfloat16) / 1e9 for kind in (None, *WEIGHT_FORMS)}
+        told = ", ".join(f"{kind or 'bfloat16'} {size:.2f} GB" for kind, size in sizes.items())
+        print(f"{name}, transformer alone: {told}")
 
 
 if __name__ == "__main__":

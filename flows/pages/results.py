@@ -15,6 +15,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.jobs.training.encode import EncodeReport
 from infinity.reporting.plots.bands import judge
+from infinity.reporting.scores.savings import COLUMNS, SavingsPage
 from infinity.reporting.scores.sweep import SweepRow
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
 
@@ -96,6 +97,13 @@ def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]
     ]
     create_table_artifact(key=f"{stage}-numbers", table=table, description="Ways of drawing and what they are worth")
     _publish_page(stage, files, [])
+
+
+def publish_savings(stage: str, files: Mapping[str, str], page: SavingsPage) -> None:
+    """Publish a table of every way to save with its price, what follows in sentences, and a link to the page."""
+    table = [dict(zip(COLUMNS, row, strict=True)) for row in page.table()]
+    create_table_artifact(key=f"{stage}-numbers", table=table, description="Ways to draw with less work")
+    _publish_page(stage, files, [], "\n\n".join(page.summary()))
 
 
 def score_row(score: Score) -> dict[str, str]:

@@ -8,6 +8,7 @@ from flows.stages.stage import run_stage
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
+from infinity.jobs.evaluation.savings import SavingsReport, SavingsSpec
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.sweep import SweepReport, SweepSpec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec, is_done
@@ -16,6 +17,7 @@ from infinity.jobs.training.encode import EncodeReport, store_for
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.jobs.upkeep.plans import finished_models
+from infinity.reporting.scores.savings import SavingsPage
 
 
 def dataset_stage(spec: BuildDatasetSpec, stage: str = "dataset") -> BuildDatasetReport:
@@ -76,6 +78,14 @@ def sweep_stage(spec: SweepSpec, stage: str = "sweep") -> SweepReport:
     """Draw with one model in many ways and show what each is worth."""
     report = run_stage(stage, spec, SweepReport).report
     results.publish_sweep(stage, {"page": report.page, "table": report.table, **_files(spec)}, report.rows)
+    return report
+
+
+def savings_stage(spec: SavingsSpec, stage: str = "savings") -> SavingsReport:
+    """Draw with less work in many ways and show what each saves and costs."""
+    report = run_stage(stage, spec, SavingsReport).report
+    page = SavingsPage(model=spec.base.model, metric=spec.metric, margin=spec.margin, rows=report.rows)
+    results.publish_savings(stage, {"page": report.page, **_files(spec)}, page)
     return report
 
 

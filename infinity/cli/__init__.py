@@ -12,7 +12,7 @@ import typer
 
 from infinity.cli import doctor, metrics, upkeep
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, rating, registry, scores, standing, sweep
+from infinity.cli.evaluation import distance, rating, registry, savings, scores, standing, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving, watermarks
 from infinity.cli.training import diagnosis, estimate, finetune, recipes, redraw, running, studies, track
 
@@ -46,6 +46,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
     "Evaluate": (
         scores.evaluate,
         sweep.sweep,
+        savings.savings,
         scores.compare,
         scores.leaderboard,
         standing.standing,

@@ -16,6 +16,8 @@ from infinity.data.dataset.manifest import Manifest, Split
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import SamplingConfig
+from infinity.transformer.cache import CacheForm
+from infinity.transformer.quantized import WeightForm
 
 Picture = UInt8[np.ndarray, "H W 3"]
 T = TypeVar("T")
@@ -34,6 +36,8 @@ class EvalTarget:
         batch_size: Pictures per work item. Part of the protocol, since items are summed in their order.
         inception: Weights of the feature network for FID, or None.
         device: Where the networks run, such as "cpu" or "cuda".
+        quantize: Form of the transformer's stored weights; None for floating point.
+        cache: Form of cached keys and values; None for floating point.
         store: URI of the folder where pictures are kept, shared by evaluations; None keeps none.
         model_digest: Digest of the model's checkpoint, under which its pictures are kept.
     """
@@ -46,6 +50,8 @@ class EvalTarget:
     batch_size: int
     inception: Config | None
     device: str
+    quantize: WeightForm | None = None
+    cache: CacheForm | None = None
     store: str | None = None
     model_digest: str = ""
 

@@ -18,7 +18,7 @@ def loaded_pipeline(context: EvalContext) -> Pipeline:
 
 
 def _load_pipeline(target: EvalTarget) -> Pipeline:
-    return Pipeline.load(target.model, device=target.device)
+    return Pipeline.load(target.model, device=target.device, quantized=target.quantize, cache=target.cache)
 
 
 def picture_store(target: EvalTarget) -> PictureStore | None:
@@ -26,4 +26,5 @@ def picture_store(target: EvalTarget) -> PictureStore | None:
     if target.store is None:
         return None
     folder = storage.join(target.store, PICTURES_FOLDER)
-    return PictureStore(folder, target.model_digest, target.sampling, target.device)
+    forms = tuple(form or "" for form in (target.quantize, target.cache))
+    return PictureStore(folder, target.model_digest, target.sampling, target.device, forms if any(forms) else ())

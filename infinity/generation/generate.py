@@ -218,8 +218,9 @@ def sample_bits(
     _check(transformer, tokenizer)
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     size = conditions.text.batch_size
-    shared = 0 if keep_logits or sampling.pruned else steering.shared_scales
-    loop = _begin(transformer, tokenizer, conditions, schedule, sampling, steering, for_one=shared > 0)
+    is_whole = not (sampling.pruned or sampling.saves_cache)
+    shared = steering.shared_scales if is_whole and not keep_logits else 0
+    loop = begin_loop(transformer, tokenizer, conditions, schedule, sampling, steering, for_one=shared > 0)
 
     def passed(k: int, total_BCHW: Tensor) -> None:
         if progress is not None:
@@ -227,7 +228,7 @@ def sample_bits(
         if steering.on_scale is not None:
             steering.on_scale(ScaleDone(k, schedule.num_scales, total_BCHW.expand(size, -1, -1, -1)))
 
-    graphs = None if keep_logits or sampling.pruned or not steering.is_plain else graphs_of(transformer)
+    graphs = graphs_of(transformer) if is_whole and steering.is_plain and not keep_logits else None
     results = None if graphs is None else graphs.run(loop, passed)
     kept: list[tuple[Tensor, Tensor]] = []
     if results is None:
@@ -241,7 +242,7 @@ def sample_bits(
     return SampledBits.of(labels, loop.running.total_BCHW, kept)
 
 
-def _begin(
+def begin_loop(
     transformer: Transformer,
     tokenizer: Tokenizer,
     conditions: Conditions,
@@ -249,7 +250,7 @@ def _begin(
     sampling: SamplingConfig,
     steering: Steering,
     *,
-    for_one: bool,
+    for_one: bool = False,
 ) -> ScaleLoop:
     """Return the state before the first scale, of one picture where the first scales are computed once for all."""
     begun = conditions.first() if for_one else conditions
@@ -258,7 +259,11 @@ def _begin(
         transformer=transformer,
         plan=plan,
         sampling=sampling,
-        decoding=transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule),
+        decoding=transformer.start_decoding(
+            plan.doubled(transformer, begun.text, begun.negative, 0),
+            schedule,
+            sampling.cache_shares(transformer.config.depth),
+        ),
         running=tokenizer.start_loop(schedule, begun.text.batch_size),
         uniform=None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule),
         offsets=steering.offsets(schedule, transformer.config.num_bits, transformer.start.device),

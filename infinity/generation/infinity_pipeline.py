@@ -141,6 +141,8 @@ class InfinityPipeline(Editor):
         output_type: OutputType = "pil",
         progress: Callable[[float], None] | None = None,
         callback_on_scale: OnPreview | None = None,
+        pruned: float | Sequence[float] = (),
+        cache_share: float | Sequence[float] = 1.0,
     ) -> PipelineResult:
         """Draw pictures for prompts.
 
@@ -162,13 +164,16 @@ class InfinityPipeline(Editor):
                 (B, 3, H, W); 8 bits per channel, RGB.
             progress: Called with the fraction done, from 0 to 1.
             callback_on_scale: Called after every scale of every batch; its argument decodes a preview if asked.
+            pruned: Share of the tokens that the last scales leave out, coarse to fine, each from 0 to below 1; one
+                number is that of the last scale.
+            cache_share: Share of earlier tokens whose keys and values blocks keep, above 0 to 1; or one per block.
 
         Raises:
             ValueError: An argument is out of range; the message names it.
         """
         count = picture_count("num_images_per_prompt", num_images_per_prompt)
         ratio = aspect_ratio_of(height, width, aspect_ratio)
-        sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
+        sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt, pruned, cache_share)
         wanted = [text for text in prompt_list(prompt) for _ in range(count)]
         seeds = picture_seeds(wanted, seed, generator)
         return self.draw(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 
 from infinity.budget import per_pass, working_bytes
@@ -9,6 +12,8 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.scales import ScaleSchedule
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.cache import CacheForm, bytes_per_token
+from infinity.transformer.precision import store_products_as
+from infinity.transformer.quantized import WeightForm, quantize_products, weight_bytes
 
 _FLOATS_PER_TOKEN = 9
 """Float32 numbers alive per token of the largest scale, and unit of width, in a block's feed-forward (measured)."""
@@ -41,14 +46,42 @@ def picture_bytes(
     return int((2 if doubled else 1) * (cache + work))
 
 
-def cache_bytes(config: TransformerConfig, schedule: ScaleSchedule, dtype: torch.dtype, form: CacheForm | None) -> int:
+def cache_bytes(
+    config: TransformerConfig,
+    schedule: ScaleSchedule,
+    dtype: torch.dtype,
+    form: CacheForm | None,
+    shares: Sequence[float] = (),
+) -> int:
     """Return the bytes of all cached keys and values of one picture without guidance.
 
-    In 8 bits those of the last scale are not kept.
+    In 8 bits those of the last scale are not kept, nor are they by a block that keeps a share of earlier tokens.
+
+    Args:
+        shares: Share of earlier tokens that each block keeps; empty is all.
     """
-    span = schedule.spans[-1]
-    tokens: int = span.stop if form is None else span.start
-    return config.depth * tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
+    last = schedule.spans[-1]
+    whole: int = last.stop if form is None else last.start
+    tokens: int = sum(
+        whole if share == 1 else max(1, math.ceil(share * last.start)) for share in shares or (1.0,) * config.depth
+    )
+    return tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
+
+
+def stored_weight_bytes(config: TransformerConfig, form: WeightForm | None, dtype: torch.dtype) -> int:
+    """Return the bytes of a transformer's weights as drawing holds them; no weight is made.
+
+    Args:
+        form: Form of the blocks' weights; None for floating point.
+        dtype: Data type of matrix products, bfloat16 or float32.
+    """
+    with torch.device("meta"):
+        transformer = Transformer(config)
+        if form is not None:
+            quantize_products(transformer, form)
+        elif dtype == torch.bfloat16:
+            store_products_as(transformer, dtype)
+    return weight_bytes(transformer)
 
 
 def pictures_at_once(

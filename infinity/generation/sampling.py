@@ -48,6 +48,8 @@ class SamplingConfig(Config):
         negative_prompt: Text to steer away from; None is the learned unconditional table.
         pruned: Share of the tokens that the last scales leave out, coarse to fine, each from 0 to below 1; the last
             number belongs to the last scale. Empty computes all tokens.
+        cache_share: Share of the tokens so far whose keys and values the blocks keep for later scales, above 0 up to 1:
+            one number, or one per block (``infinity.transformer.budgeted_cache``).
 
     Example:
         >>> from infinity.scales import custom_schedule
@@ -56,7 +58,7 @@ class SamplingConfig(Config):
         (1.0, 2.0, 3.0)
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"pruned"})
+    later: ClassVar[frozenset[str]] = frozenset({"pruned", "cache_share"})
 
     guidance: float | tuple[float, ...] | PyramidGuidance = 3.0
     guide_logits: bool = True
@@ -66,13 +68,14 @@ class SamplingConfig(Config):
     nucleus: float = 0.97
     negative_prompt: str | None = None
     pruned: tuple[float, ...] = ()
+    cache_share: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.nucleus <= 1.0:
             raise ValueError(
                 f"SamplingConfig.nucleus: expected a probability above 0 up to 1 (1 keeps all), got {self.nucleus}"
             )
-        temperatures = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+        temperatures = _tuple(self.temperature)
         if not temperatures or min(temperatures) <= 0:
             raise ValueError(
                 f"SamplingConfig.temperature: expected positive numbers (greedy=True is the limit of 0), "
@@ -80,6 +83,11 @@ class SamplingConfig(Config):
             )
         if any(not 0 <= share < 1 for share in self.pruned):
             raise ValueError(f"SamplingConfig.pruned: expected shares from 0 to below 1, got {self.pruned!s:.80}")
+        kept = _tuple(self.cache_share)
+        if not kept or any(not 0 < share <= 1 for share in kept):
+            raise ValueError(
+                f"SamplingConfig.cache_share: expected shares above 0 up to 1 (1 keeps all), got {kept!s:.80}"
+            )
         self._check_sizes(temperatures)
         is_none = self.guidance == 1.0 or self.guidance == ()
         if not (self.guide_logits or self.guided_blocks or is_none):
@@ -131,7 +139,29 @@ class SamplingConfig(Config):
         guided = f"guidance {factor} on {' and '.join(places)}" if places else "no guidance"
         drawn = "greedy" if self.greedy else f"temperature {_listed(self.temperature)}, top-p {self.nucleus:g}"
         steered = "" if self.negative_prompt is None else f", away from {self.negative_prompt!r}"
-        return f"{guided}, {drawn}{steered}"
+        left_out = f", {_percent(self.pruned)} of the last scales' tokens left out" if any(self.pruned) else ""
+        kept = "" if not self.saves_cache else f", {_percent(self.cache_share)} of earlier tokens kept"
+        return f"{guided}, {drawn}{steered}{left_out}{kept}"
+
+    @property
+    def saves_cache(self) -> bool:
+        """Whether any block forgets earlier tokens."""
+        return any(share < 1 for share in _tuple(self.cache_share))
+
+    def cache_shares(self, depth: int) -> tuple[float, ...]:
+        """Return the share of earlier tokens that each block keeps.
+
+        Raises:
+            ValueError: A model of this depth has another number of blocks.
+        """
+        if not isinstance(self.cache_share, tuple):
+            return (self.cache_share,) * depth
+        if len(self.cache_share) != depth:
+            raise ValueError(
+                f"SamplingConfig.cache_share: expected one number or {depth}, one per block, got "
+                f"{len(self.cache_share)}"
+            )
+        return self.cache_share
 
     def guided_block_numbers(self, depth: int) -> frozenset[int]:
         """Return the blocks whose output is mixed, counted from 0.
@@ -148,7 +178,15 @@ class SamplingConfig(Config):
 
 
 def _listed(value: float | tuple[float, ...]) -> str:
-    return ", ".join(f"{each:g}" for each in (value if isinstance(value, tuple) else (value,)))
+    return ", ".join(f"{each:g}" for each in _tuple(value))
+
+
+def _percent(value: float | tuple[float, ...]) -> str:
+    return ", ".join(f"{each:.3g} %" for each in (100 * share for share in _tuple(value)))
+
+
+def _tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _per_scale(name: str, value: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:

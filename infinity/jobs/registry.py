@@ -31,6 +31,7 @@ _NAMES = {
     "evaluation": ("evaluation.evaluate", "EvaluateSpec", "EvaluateReport"),
     "traced": ("estimate.traced", "TracedSpec", "TracedReport"),
     "sweep": ("evaluation.sweep", "SweepSpec", "SweepReport"),
+    "savings": ("evaluation.savings", "SavingsSpec", "SavingsReport"),
 }
 
 KINDS = tuple(_NAMES)

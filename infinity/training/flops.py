@@ -13,6 +13,7 @@ import torch
 
 from infinity.scales import ScaleSchedule
 from infinity.transformer.config import TransformerConfig
+from infinity.transformer.flops import caption_flops, per_token_flops, text_memory_flops
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
 """Dense bfloat16 FLOP/s with float32 sums from data sheets, by a substring of the device's name."""
@@ -38,14 +39,10 @@ def forward_flops(config: TransformerConfig, schedule: ScaleSchedule, text_token
         text_tokens: Number of tokens of the caption.
     """
     width, tokens = config.width, schedule.num_tokens
-    per_token = 2 * width * (4 * width + 2 * width + 2 * config.hidden_width)  # self-attention, cross-attention, MLP
     attention = 4 * width * (attended_pairs(schedule) + tokens * text_tokens)
-    text = 4 * width * width * text_tokens  # keys and values of cross-attention
-    blocks = config.depth * (per_token * tokens + attention + text)
+    blocks = config.depth * (per_token_flops(config) * tokens + attention + text_memory_flops(config, text_tokens))
     ends = 2 * width * (config.num_bits * (tokens - schedule.spans[0].stop) + config.num_outputs * tokens)
-    channels = config.text_channels
-    caption = text_tokens * (2 * channels * 2 * width + 2 * width * (channels + width)) + 2 * width * 9 * width
-    operations: int = blocks + ends + caption
+    operations: int = blocks + ends + caption_flops(config, text_tokens)
     return operations
 
 

@@ -76,6 +76,7 @@ class SelfAttention(nn.Module):
         if isinstance(mask, KeyValueCache):
             key, value = mask.extend(key, value)
             parts = [attend(query, key, value, None, 1.0)]
+            mask.forget(query, key)
         else:
             parts = attention_calls(query, key, value, mask)
         return _applied(self.project, run(again, _by_token, *parts), drawing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -45,7 +46,7 @@ class KeyValueCache:
         self, keys: Float[Tensor, "B N M E"], values: Float[Tensor, "B N M E"]
     ) -> tuple[Float[Tensor, "B N S E"], Float[Tensor, "B N S E"]]:
         """Store a scale's keys and values and return those of all scales so far, as they were stored."""
-        new = (keys, values) if self.form is None else (*to_int8(keys), *to_int8(values))
+        new = self.encode(keys, values)
         if self.length == 0:
             self._stored = tuple(self._empty(each, self.capacity - self.last) for each in new)
         start, self.length = self.length, self.length + keys.shape[2]
@@ -56,10 +57,20 @@ class KeyValueCache:
                 all_scales[:, :, :start] = stored
         for stored, each in zip(whole, new, strict=True):
             stored[:, :, start : self.length] = each
-        found = [stored[:, :, : self.length] for stored in whole]
+        return self.decode([stored[:, :, : self.length] for stored in whole], keys.dtype)
+
+    def forget(self, query: Float[Tensor, "B N M E"], keys: Float[Tensor, "B N S E"]) -> None:
+        """Give up tokens after a scale, where the cache has a budget; this one keeps all."""
+
+    def encode(self, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """Return keys and values in the form in which they are stored."""
+        return (keys, values) if self.form is None else (*to_int8(keys), *to_int8(values))
+
+    def decode(self, parts: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return stored keys and values as numbers."""
         if self.form is None:
-            return found[0], found[1]
-        return from_int8(found[0], found[1], keys.dtype), from_int8(found[2], found[3], values.dtype)
+            return parts[0], parts[1]
+        return from_int8(parts[0], parts[1], dtype), from_int8(parts[2], parts[3], dtype)
 
     def _empty(self, like: Tensor, tokens: int) -> Tensor:
         batch, heads, _, width = like.shape

@@ -5,7 +5,7 @@ One masked pass in training, one pass per scale with a key-value cache in genera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, cast
@@ -19,6 +19,7 @@ from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.transformer.attention import CaptionPool, TextMemory
 from infinity.transformer.block import Block, DropPathMask, Modulation, PendingBranch, modulated_norm
+from infinity.transformer.budgeted_cache import BudgetedCache
 from infinity.transformer.cache import CacheForm, KeyValueCache
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
@@ -188,13 +189,20 @@ class Transformer(nn.Module):
         rows = torch.cat([self.unconditional_text[:length] for length in text.lengths])
         return TextCondition(rows, text.lengths)
 
-    def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
-        """Read the captions and make empty caches for ``schedule``."""
+    def start_decoding(self, text: TextCondition, schedule: ScaleSchedule, shares: Sequence[float] = ()) -> Decoding:
+        """Read the captions and make empty caches for ``schedule``.
+
+        Args:
+            shares: Share of the tokens so far that each block's cache keeps, 1 for all; empty is 1 for all blocks.
+        """
         self._check(text, None, schedule)
         on_gpu = text.features_TD.device.type == "cuda"
         last = schedule.grids[-1][0] * schedule.grids[-1][1]
         caches = tuple(
-            KeyValueCache(schedule.num_tokens, self.cache_form, by_token=on_gpu, last=last) for _ in self.blocks
+            KeyValueCache(schedule.num_tokens, self.cache_form, by_token=on_gpu, last=last)
+            if share == 1
+            else BudgetedCache(schedule.num_tokens, share, self.cache_form, by_token=on_gpu, last=last)
+            for share in shares or (1.0,) * len(self.blocks)
         )
         for block in self.block_modules():
             block.self_attention.join_again()

@@ -31,6 +31,7 @@ FLOWS = {
     "finetune",
     "evaluate",
     "sweep",
+    "savings",
     "study",
     "end_to_end",
     "reaper",
@@ -131,7 +132,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
         assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
-        "evaluations": {"evaluate", "sweep"},
+        "evaluations": {"evaluate", "sweep", "savings"},
         "default": {"build_dataset", "reaper", "fleet", "resume"},
     }
     assert {name: 1 for name in queues if name != "default"} == QUEUES

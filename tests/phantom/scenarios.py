@@ -75,7 +75,7 @@ def _models(layout: str, depth: int) -> tuple[Transformer, Tokenizer, Any]:
     return transformer.to(CUDA), Tokenizer(tokenizer_preset(tokenizer)).eval().to(CUDA), build_text_encoder(TEXT)
 
 
-def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int = 0) -> Figures:
+def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int = 0, **less: Any) -> Figures:
     """Draw as a pipeline does; the waits are those inside the loop over scales.
 
     Args:
@@ -84,6 +84,7 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
         number: Pictures.
         guidance: Classifier-free guidance.
         held: Bytes on the card that something else holds, such as a training whose sample sheet this is.
+        less: Other settings of sampling, with which less is computed.
     """
     with card.running(), metered() as meter:
         models, _training = _models(layout, depth), torch.empty(held, dtype=torch.uint8, device=CUDA)
@@ -101,7 +102,7 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
                 models,
                 prompts,
                 schedule=SCHEDULE,
-                sampling=SamplingConfig(guidance=guidance),
+                sampling=SamplingConfig(guidance=guidance, **less),
                 seeds=[0] * number,
                 progress=passed,
             )
@@ -329,6 +330,7 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw-captured": draw_captured,
     "draw-odd": lambda layout, depth: draw(layout, depth, 3, ODD),
     "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
+    "draw-less": lambda layout, depth: draw(layout, depth, 2, TRAILING, pruned=(0.25, 0.5), cache_share=0.5),
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),

@@ -105,6 +105,33 @@ def chosen_benchmarks(spec_type: type[Any], benchmarks: list[str]) -> dict[str, 
     return chosen
 
 
+def scored_model(
+    model: str,
+    benchmarks: list[str],
+    settings: list[str],
+    *,
+    output: str,
+    workers: int,
+    device: str,
+    manifest: str | None = None,
+) -> EvaluateSpec:
+    """Return the evaluation of one model that options describe; a run's folder stands for its last model."""
+    from infinity import storage
+    from infinity.generation.files.model_folder import of_run
+    from infinity.jobs.evaluation.spec import EvaluateSpec
+
+    spec: dict[str, Any] = {
+        "model": of_run(storage.absolute(model)),
+        "manifest": None if manifest is None else storage.absolute(manifest),
+        "output": storage.absolute(output),
+        "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
+    }
+    spec |= chosen_benchmarks(EvaluateSpec, benchmarks)
+    for text in settings:
+        put(spec, text)
+    return EvaluateSpec.from_json(spec, where="evaluation")
+
+
 def _benchmarks(spec_type: type[Any]) -> list[str]:
     """Return the fields of a spec that are a configuration or None: the benchmarks that may be left out."""
     from infinity.config import Config

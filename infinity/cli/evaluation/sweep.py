@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from infinity.cli.console import Device, bar, clear_errors, out
-from infinity.cli.evaluation.scores import chosen_benchmarks, json_value, put
+from infinity.cli.evaluation.scores import json_value, scored_model
 
 
 def sweep(
@@ -37,23 +37,13 @@ def sweep(
 ) -> None:
     """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""
     with clear_errors():
-        from infinity import storage
-        from infinity.generation.files.model_folder import of_run
-        from infinity.jobs.evaluation.spec import EvaluateSpec
         from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec, run
         from infinity.reporting.scores.sweep import SweepPage, best_sentence
 
-        base: dict[str, Any] = {
-            "model": of_run(storage.absolute(model)),
-            "output": storage.absolute(output),
-            "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
-        }
-        base |= chosen_benchmarks(EvaluateSpec, benchmark or [])
-        for text in settings or ():
-            put(base, text)
+        base = scored_model(model, benchmark or [], settings or [], output=output, workers=workers, device=device)
         spec = SweepSpec(
-            output=base["output"],
-            base=EvaluateSpec.from_json(base, where="sweep"),
+            output=base.output,
+            base=base,
             grid=SweepGrid.from_json(json_value("--grid", grid), where="--grid"),
             metric=metric,
         )

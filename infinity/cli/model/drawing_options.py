@@ -64,6 +64,13 @@ Cache = Annotated[
     str | None,
     typer.Option(help="Store keys and values of earlier scales as int8: less memory per picture, slower."),
 ]
+Pruned = Annotated[
+    str, typer.Option(help="Share of the tokens that the last scales leave out: one number, or several by commas.")
+]
+CacheShare = Annotated[
+    str,
+    typer.Option(help="Share of earlier tokens whose keys and values blocks keep: one number, or one per block."),
+]
 Lora = Annotated[
     list[str] | None,
     typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
@@ -78,7 +85,14 @@ WatermarkStrength = Annotated[
 
 
 def sampling_of(
-    guidance: str, layers: str, temperature: str, nucleus: float, greedy: bool, negative_prompt: str | None
+    guidance: str,
+    layers: str,
+    temperature: str,
+    nucleus: float,
+    greedy: bool,
+    negative_prompt: str | None,
+    pruned: str = "",
+    cache_share: str = "1",
 ) -> SamplingConfig:
     """Return the settings that the options spell.
 
@@ -105,6 +119,8 @@ def sampling_of(
         greedy=greedy,
         nucleus=nucleus,
         negative_prompt=negative_prompt,
+        pruned=tuple(number("pruned", part) for part in pruned.split(",") if part.strip()),
+        cache_share=numbers("cache-share", cache_share),
     )
 
 

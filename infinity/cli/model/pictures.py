@@ -43,6 +43,8 @@ def generate(
     bfloat16: options.Bfloat16 = None,
     quantize: options.Quantize = None,
     cache: options.Cache = None,
+    pruned: options.Pruned = "",
+    cache_share: options.CacheShare = "1",
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
@@ -54,7 +56,9 @@ def generate(
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
         ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
-        sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
+        sampling = options.sampling_of(
+            guidance, guidance_layers, temperature, top_p, greedy, negative_prompt, pruned, cache_share
+        )
         texts = [text for text in prompt_list(prompt) for _ in range(count)]
         wanted = list(zip(texts, seed_list(texts, seed), strict=True))
         if later_prompt is None and later_scale is not None:

@@ -47,17 +47,19 @@ class PictureStore:
         model_digest: Digest of the model's checkpoint.
         sampling: How the pictures are drawn.
         device: Kind of device, such as "cpu"; half precision on a GPU gives other pictures than a CPU.
+        forms: Forms of weights and cache that are not floating point; empty where both are.
     """
 
     folder: str
     model_digest: str
     sampling: SamplingConfig
     device: str
+    forms: tuple[str, ...] = ()
 
     def key(self, drawing: Drawing) -> str:
         """Return the path of a picture below the folder; it names all that the picture depends on (decision 21)."""
         drawn = [VERSION, self.device, self.sampling.identity(), drawing.prompt, drawing.seed, drawing.aspect_ratio]
-        digest = digest_of(drawn)
+        digest = digest_of([*drawn, *self.forms])
         return f"{self.model_digest[:16]}/{digest[:2]}/{digest}.png"
 
     def uri(self, drawing: Drawing) -> str:

@@ -53,7 +53,9 @@ def _per_scale(name: str, value: Any) -> float | tuple[float, ...]:
     return real_number(name, value)
 
 
-def sampling_config(guidance: Any, temperature: Any, top_p: Any, negative_prompt: Any) -> SamplingConfig:
+def sampling_config(
+    guidance: Any, temperature: Any, top_p: Any, negative_prompt: Any, pruned: Any = (), cache_share: Any = 1.0
+) -> SamplingConfig:
     """Return the settings of sampling from the arguments of a call.
 
     Raises:
@@ -70,7 +72,15 @@ def sampling_config(guidance: Any, temperature: Any, top_p: Any, negative_prompt
         temperature=_per_scale("temperature", temperature),
         nucleus=real_number("top_p", top_p),
         negative_prompt=negative_prompt,
+        pruned=_tuple_of("pruned", pruned),
+        cache_share=_per_scale("cache_share", cache_share),
     )
+
+
+def _tuple_of(name: str, value: Any) -> tuple[float, ...]:
+    """Return one number, or those of a list or array, as a tuple."""
+    found = _per_scale(name, value)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def place_text(name: str, place: Any) -> str:

@@ -22,7 +22,7 @@ from infinity.version import __version__
 PNG_KEY = "infinity"
 """Keyword of the PNG text chunk with the settings as JSON."""
 _MOST_NAME_BYTES = 120
-_NEWER = ("watermark", "cache")
+_NEWER = ("watermark", "cache", "cache_share")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +92,12 @@ class DrawingSettings(Config):
         pruned: Shares of left-out tokens (``SamplingConfig``).
         watermark: Watermark in the bits; None for none.
         cache: Form of the cached keys and values; None for floating point.
+        cache_share: Share of earlier tokens that blocks kept (``SamplingConfig``); None for all.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned", "watermark", "cache"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"adapters", "edit", "quantized", "pruned", "watermark", "cache", "cache_share"}
+    )
 
     prompt: str
     seed: int
@@ -115,6 +118,7 @@ class DrawingSettings(Config):
     pruned: tuple[float, ...] = ()
     watermark: WatermarkUse | None = None
     cache: CacheForm | None = None
+    cache_share: float | tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; newer fields are left out where they are None, so that files keep their bytes."""
@@ -146,6 +150,7 @@ class DrawingSettings(Config):
             guided_blocks=sampling.guided_blocks,
             negative_prompt=sampling.negative_prompt,
             pruned=sampling.pruned,
+            cache_share=sampling.cache_share if sampling.saves_cache else None,
             model=model,
             version=__version__,
         )
@@ -162,6 +167,7 @@ class DrawingSettings(Config):
             nucleus=self.top_p,
             negative_prompt=self.negative_prompt,
             pruned=self.pruned,
+            cache_share=1.0 if self.cache_share is None else self.cache_share,
         )
 
 

@@ -10,17 +10,15 @@ from infinity import storage
 from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
 from infinity.generation.files.model_folder import ModelNotFoundError, model_folder
-from infinity.generation.memory import cache_bytes, picture_bytes
+from infinity.generation.memory import cache_bytes, picture_bytes, stored_weight_bytes
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.jobs.estimate.estimate import FLAN_T5_XL_WEIGHTS, GPU_CONTEXT_BYTES
 from infinity.presets import tokenizer_preset, transformer_preset
 from infinity.scales import Resolution, Size
 from infinity.text import T5TextConfig
 from infinity.tokenizer import Tokenizer, TokenizerConfig
-from infinity.transformer import Transformer
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import WeightForm, quantize_products, weight_bytes
+from infinity.transformer.quantized import WeightForm, weight_bytes
 
 PUBLISHED: dict[str, tuple[str, str, Size]] = {
     "125m": ("125M", "d16", "256"),
@@ -133,19 +131,14 @@ def estimate_drawing(config: ModelConfig, tokenizer: TokenizerConfig, setup: Dra
         config.transformer, schedule, doubled=setup.guided, cache_dtype=dtype, cache_form=setup.cache
     )  # fmt: skip
     with torch.device("meta"):
-        networks = Transformer(config.transformer), Tokenizer(tokenizer)
-        if setup.quantize is not None:
-            quantize_products(networks[0], setup.quantize)
-        elif setup.bfloat16:
-            store_products_as(networks[0], dtype)
-        size_px = schedule.image_size_px(tokenizer.stride_px)
-        decoding = networks[1].pass_bytes(size_px)
+        decoder = Tokenizer(tokenizer)
+        decoding = decoder.pass_bytes(schedule.image_size_px(tokenizer.stride_px))
     text = 0
     if isinstance(config.text, T5TextConfig):
         text = FLAN_T5_XL_WEIGHTS * (4 if config.text.dtype == "float32" else 2)
     return DrawingEstimate(
-        transformer=weight_bytes(networks[0]),
-        tokenizer=weight_bytes(networks[1]),
+        transformer=stored_weight_bytes(config.transformer, setup.quantize, dtype),
+        tokenizer=weight_bytes(decoder),
         text_encoder=text,
         cache=cache,
         activations=setup.pictures * each - cache,

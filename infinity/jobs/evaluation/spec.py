@@ -32,6 +32,8 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.ranges import Count
 from infinity.reporting.summary import Sheet
+from infinity.transformer.cache import CacheForm
+from infinity.transformer.quantized import WeightForm
 
 _OVER_PROMPTS = {
     "scenes": "scenes",
@@ -87,6 +89,8 @@ class EvaluateSpec(JobSpec):
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
+        quantize: Form in which the transformer's weights are stored while it is scored; None for floating point.
+        cache: Form in which drawing stores keys and values of earlier scales; None for floating point.
         batch_size: Pictures per work item.
         workers: Resources of the workers; their number changes no score.
         seed: Number from which the seed of every drawing follows.
@@ -99,7 +103,12 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = BENCHMARKS_OF_PICTURES - {"geneval", "dpg"} | {"pictures_of", "inputs"}
+    later: ClassVar[frozenset[str]] = BENCHMARKS_OF_PICTURES - {"geneval", "dpg"} | {
+        "pictures_of",
+        "inputs",
+        "quantize",
+        "cache",
+    }
 
     model: str
     manifest: str | None = None
@@ -124,6 +133,8 @@ class EvaluateSpec(JobSpec):
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    quantize: WeightForm | None = None
+    cache: CacheForm | None = None
     batch_size: Count = 32
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     seed: int = 0
@@ -201,6 +212,8 @@ class EvaluateSpec(JobSpec):
             seed=self.seed,
             batch_size=self.batch_size,
             inception=self.inception,
+            quantize=self.quantize,
+            cache=self.cache,
             device="cuda" if self.workers.use_gpu else "cpu",
         )
 

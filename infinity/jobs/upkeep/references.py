@@ -16,7 +16,7 @@ from infinity.evaluation.promotion.champions import KEPT_FOLDER
 from infinity.jobs.upkeep.inventory import MODELS_FILE, PLAN_FILE, REGISTRY_FOLDER, STAGE_NAME, Inventory, StageFolder
 from infinity.jobs.upkeep.plans import finished_models, planned_names
 
-SCORING, MODELS = ("evaluation", "sweep"), "transformer-"
+SCORING, MODELS = ("evaluation", "sweep", "savings"), "transformer-"
 READERS = 16
 """Files that are read at once; from a bucket one takes some hundredths of a second."""
 

@@ -214,7 +214,8 @@ def _mark(each: Interval, x: float, y_axis: _Axis) -> str:
 def _legend(lines: Sequence[Series]) -> Markup:
     if len(lines) < 2:
         return Markup("")
-    keys = (Markup('<span class="key {}"><i></i>{}</span>').format(line.tone, line.label) for line in lines)
+    told = dict.fromkeys((line.tone, line.label) for line in lines)
+    keys = (Markup('<span class="key {}"><i></i>{}</span>').format(*each) for each in told)
     return Markup('<span class="legend">{}</span>').format(Markup("").join(keys))
 
 

@@ -152,7 +152,8 @@ def test_an_empty_form_is_nothing_and_a_filled_one_what_was_filled_in() -> None:
 
 
 FLOWS = (
-    "build_dataset", "end_to_end", "evaluate", "finetune", "fleet", "pretrain", "study", "sweep", "train_tokenizer",
+    "build_dataset", "end_to_end", "evaluate", "finetune", "fleet", "pretrain", "savings", "study", "sweep",
+    "train_tokenizer",
 )  # fmt: skip
 
 

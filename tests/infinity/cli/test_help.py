@@ -27,8 +27,8 @@ GROUPS = {
     ),
     "Train": ("run", "finetune", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track", "diagnose"),
     "Evaluate": (
-        "evaluate", "sweep", "compare", "leaderboard", "standing", "statistics", "distance", "report", "study",
-        "registry", "rate",
+        "evaluate", "sweep", "savings", "compare", "leaderboard", "standing", "statistics", "distance", "report",
+        "study", "registry", "rate",
     ),
     "Operate": ("doctor", "fleet", "compare-runs", "metrics", "gc"),
     "Data": ("data",),

@@ -33,7 +33,7 @@ from tests.infinity.jobs.test_spec import CountReport, CountSpec
 from tests.infinity.storage.leases.test_lease import usurp
 
 REPOSITORY = Path(__file__).parents[3]
-HEAVY = {"evaluation", "sweep", "tokenizer", "traced"}
+HEAVY = {"evaluation", "savings", "sweep", "tokenizer", "traced"}
 """Kinds whose smallest job takes seconds."""
 
 

@@ -107,3 +107,15 @@ def test_options_that_would_be_passed_over_or_misread_are_refused(
     result = CliRunner().invoke(app, ["generate", "-c", model, "-p", "a", "-o", str(tmp_path / "o"), *options])
     assert result.exit_code == 1
     assert words in " ".join(result.output.split())
+
+
+def test_less_work_is_the_same_through_both_doors(model: str, tmp_path: Path) -> None:
+    arguments = ["-c", model, "-p", "a", "--pruned", "0.25,0.5", "--cache-share", "0.5", "-o", str(tmp_path)]
+    result = CliRunner().invoke(app, ["generate", *arguments])
+    assert result.exit_code == 0, result.output
+    (drawn,) = tmp_path.rglob("*.png")
+    expected = InfinityPipeline.from_pretrained(model)("a", pruned=(0.25, 0.5), cache_share=0.5).images[0]
+    assert np.array_equal(np.asarray(Image.open(drawn)), np.asarray(expected))
+    wrong = CliRunner().invoke(app, ["generate", *arguments[:4], "--cache-share", "0", "-o", str(tmp_path)])
+    assert wrong.exit_code == 1
+    assert "cache_share: expected shares above 0 up to 1" in " ".join(wrong.output.split())

@@ -366,3 +366,15 @@ def test_helpers_say_what_was_expected() -> None:
 )
 def test_a_data_type_is_bfloat16_or_not_or_left_to_the_device(dtype: Any, expected: bool | None) -> None:
     assert is_bfloat16(dtype) is expected
+
+
+def test_less_work_is_asked_for_in_any_kind_of_list(pipe: InfinityPipeline) -> None:
+    depth = pipe.pipeline.transformer.config.depth
+    first = pipe("a red circle", pruned=0.5, cache_share=0.5)
+    again = pipe("a red circle", pruned=np.array([0.5]), cache_share=[0.5] * depth)
+    assert torch.equal(first.bits.bits_BLC, again.bits.bits_BLC)
+    assert not torch.equal(first.bits.bits_BLC, pipe("a red circle").bits.bits_BLC)
+    wrong: tuple[dict[str, Any], ...] = ({"pruned": 1.0}, {"cache_share": 0}, {"pruned": "a"})
+    for arguments in wrong:
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            pipe("a red circle", **arguments)
