@@ -4,7 +4,8 @@
 
 Starts a stack of its own (server only) in a temporary folder, deploys ``evaluate``, writes past runs with the shape of
 end-to-end (five task runs and twelve artifacts each) into its database, and opens each page several times in a browser.
-The last line names the slowest page; the exit code is 1 where its median is above ``--limit-s``.
+The last line names the slowest page; the exit code is 1 where its median is above ``--limit-s``. With ``--requests``
+each page is followed by what its last load asked the server: seconds after the first question, seconds, bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from uuid import UUID
 from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
-from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.browser.screenshots import Asked, Browser, open_browser, why_no_browser
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.servers.prefect_api import ask
 
@@ -105,12 +106,24 @@ def seconds_until(browser: Browser, url: str, words: Sequence[str]) -> float:
     return time.monotonic() - begun
 
 
+def asked_lines(requests: Sequence[Asked]) -> list[str]:
+    """Return a line for each request of a page."""
+    begun = min((asked.asked_at for asked in requests), default=0.0)
+    return [
+        f"    {asked.asked_at - begun:6.2f} s  "
+        + ("no answer" if asked.answered_at is None else f"{asked.answered_at - asked.asked_at:6.2f} s")
+        + f"  {asked.num_bytes:9,} B  {asked.method} {asked.url.partition('://')[2].partition('/')[2]:.100}"
+        for asked in requests
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.browser.past_runs")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--times", type=int, default=5, help="loads of each page")
     parser.add_argument("--limit-s", type=float, default=2.0)
+    parser.add_argument("--requests", action="store_true", help="print what each page asks the server")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures of the pages")
     options = parser.parse_args(arguments)
     if (reason := why_no_browser()) is not None:
@@ -124,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database = Path(folder) / "prefect" / "prefect.db"
             os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
             os.environ["PREFECT_API_AUTH_STRING"] = stack.auth() or ""
-            medians = measure(server.api_url, options.runs, options.times, options.out)
+            medians = measure(server.api_url, options.runs, options.times, options.out, options.requests)
         finally:
             stack.down()
     slowest = max(medians, key=lambda name: medians[name])
@@ -132,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if medians[slowest] <= options.limit_s else 1
 
 
-def measure(api: str, runs: int, times: int, out: Path) -> dict[str, float]:
+def measure(api: str, runs: int, times: int, out: Path, shows_requests: bool) -> dict[str, float]:
     """Fill the database and return the median seconds of each page by name."""
     flow = UUID(ask(api, "flows/", {"name": "end-to-end"})["id"])
     deployment = UUID(ask(api, "deployments/", {"name": "local", "flow_id": str(flow)})["id"])
@@ -149,9 +162,14 @@ def measure(api: str, runs: int, times: int, out: Path) -> dict[str, float]:
     with open_browser() as browser:
         browser.log_in(ui, os.environ["PREFECT_API_AUTH_STRING"])
         for name, (path, words) in pages.items():
-            seconds = [seconds_until(browser, f"{ui}/{path}", words) for _ in range(times)]
+            seconds = []
+            for _ in range(times):
+                browser.requests()
+                seconds.append(seconds_until(browser, f"{ui}/{path}", words))
             medians[name] = statistics.median(seconds)
             print(f"{name}: {medians[name]:.2f} s ({min(seconds):.2f} to {max(seconds):.2f})", flush=True)
+            if shows_requests:
+                print("\n".join(asked_lines(browser.requests())), flush=True)
             browser.shoot(out / f"{name.replace(' ', '-')}.png")
     return medians
 

@@ -6,15 +6,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Completed, Crashed, Pending, Running
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running, Suspended
 
 from flows.operations.ends import GO_ON
+from flows.operations.outage import server_address
 from flows.operations.reaper import explain_crash, reap
 from infinity.jobs.submission.files import FOLDER, JobFiles
 from infra import records
@@ -254,6 +255,42 @@ def test_a_flow_is_on_record_with_the_stage_that_it_is_at(tmp_path: Path) -> Non
     assert record.is_alive
     assert record.is_of_this_machine
     assert (record.flow_run, record.stage, record.folder) == ("0123", "tokenizer", "/runs/tokenizer")
+
+
+def test_a_run_that_was_resumed_stays_on_record_as_the_work_of_its_new_process(prefect_server: str) -> None:
+    """The old process may still store its step; its end is not that of the run."""
+    process, pid = killed()
+    with recorded("0123"):
+        new = FlowRunRecord("0123", socket.gethostname(), pid, birth(pid) or "", "tokenizer", "/runs/tokenizer")
+        records._write(new)
+        note_stage("tokenizer", "/runs/tokenizer", "asked to end")
+        assert records.records() == [new]
+        records.forget(new)
+        note_stage("tokenizer", "/runs/tokenizer")
+        assert [record.pid for record in records.records()] == [os.getpid()]
+    end(process)
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9/api", ""], ids=["another server", "this server"])
+def test_the_record_of_a_run_is_forgotten_by_its_own_server_alone(prefect_server: str, server: str) -> None:
+    """Else a run of a second server, whose process was killed, is "Running" there for ever."""
+    process, pid = killed()
+    record = FlowRunRecord(str(uuid4()), socket.gethostname(), pid, birth(pid) or "", server=server or server_address())
+    records._write(record)
+    end(process)
+    assert reap() == []
+    assert records.records() == ([record] if server else [])
+
+
+def test_a_process_that_still_stores_its_step_stays_on_record(prefect_server: str, tmp_path: Path) -> None:
+    """`make down` waits for those that are; a suspended run is over on the server before its process is."""
+    process, pid = killed()
+    begun(Suspended(timeout_seconds=3600), pid, stage="pretrain", folder=str(tmp_path))
+    assert reap() == []
+    assert [record.pid for record in records.records()] == [pid]
+    end(process)
+    assert reap() == []
+    assert records.records() == []
 
 
 def test_a_damaged_record_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
