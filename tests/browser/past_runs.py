@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from infra.environment import apply_common_environment
 from infra.settings import Settings
@@ -44,59 +44,44 @@ async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
         deployment: Id of their deployment.
     """
     from prefect.server.database import provide_database_interface
-    from prefect.server.models import flow_runs, task_runs
-    from prefect.server.schemas import core, states
-    from sqlalchemy import insert
+    from prefect.server.schemas import core
+    from sqlalchemy import insert, update
 
-    database, newest = provide_database_interface(), None
-    pages: list[dict[str, object]] = []
+    database, new_id = provide_database_interface(), core.FlowRun.model_fields["id"].default_factory
+    assert new_id is not None
+    runs: list[dict[str, Any]] = []
+    tasks: list[dict[str, Any]] = []
+    pages: list[dict[str, Any]] = []
+    text = "| metric | value |\n|---|---|\n" * 40
+    for index in reversed(range(number)):  # ids grow with time
+        ended = datetime.now(UTC) - timedelta(minutes=20 * index)
+        began = ended - timedelta(minutes=8)
+        common = {
+            "start_time": began, "expected_start_time": began, "end_time": ended, "created": began, "run_count": 1,
+            "state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": ended,
+            "total_run_time": ended - began,
+        }  # fmt: skip
+        run = {"id": new_id(), "flow_id": flow, "deployment_id": deployment, "name": f"past-run-{index}"}  # type: ignore[call-arg]
+        runs.append({**common, **run, "parameters": {"run": f"demo-{index}", "recipe": "demo"}})
+        for task in TASKS:
+            names = {"id": uuid4(), "flow_run_id": run["id"], "task_key": task, "dynamic_key": "0", "name": task}
+            tasks.append({**common, **names})
+        pages += [
+            {"key": f"page-{each}", "type": "markdown", "flow_run_id": run["id"], "data": text}
+            for each in range(ARTIFACTS_PER_RUN)
+        ]
     async with database.session_context(begin_transaction=True) as session:
-        for index in range(number):
-            ended = datetime.now(UTC) - timedelta(minutes=20 * index)
-            done: dict[str, Any] = {
-                "state_type": states.StateType.COMPLETED,
-                "state_name": "Completed",
-                "end_time": ended,
-            }
-            begun: dict[str, Any] = {
-                "start_time": ended - timedelta(minutes=8),
-                "expected_start_time": ended - timedelta(minutes=8),
-            }
-            run = await flow_runs.create_flow_run(
-                session=session,
-                flow_run=core.FlowRun(
-                    flow_id=flow,
-                    deployment_id=deployment,
-                    name=f"past-run-{index}",
-                    created=begun["start_time"],
-                    state=states.Completed(timestamp=ended),
-                    parameters={"run": f"demo-{index}", "recipe": "demo"},
-                    **done,
-                    **begun,
-                ),
-            )
-            newest = newest or run.id
-            for task in TASKS:
-                await task_runs.create_task_run(
-                    session=session,
-                    task_run=core.TaskRun(
-                        flow_run_id=run.id,
-                        task_key=task,
-                        dynamic_key="0",
-                        name=task,
-                        state=states.Completed(timestamp=ended),
-                        **done,
-                        **begun,
-                    ),
-                )
-            text = "| metric | value |\n|---|---|\n" * 40
-            pages += [
-                {"key": f"page-{each}", "type": "markdown", "flow_run_id": run.id, "data": text}
-                for each in range(ARTIFACTS_PER_RUN)
-            ]
+        for table, states, owner, rows in (
+            (database.FlowRun, database.FlowRunState, "flow_run_id", runs),
+            (database.TaskRun, database.TaskRunState, "task_run_id", tasks),
+        ):
+            await session.execute(insert(table), rows)
+            ends = [{"id": uuid4(), owner: row["id"], "timestamp": row["end_time"]} for row in rows]
+            await session.execute(insert(states), [{**end, "type": "COMPLETED", "name": "Completed"} for end in ends])
+            now = {"updated": datetime.now(UTC)}  # its default is an expression, which many rows at once cannot have
+            await session.execute(update(table), [{**now, "id": end[owner], "state_id": end["id"]} for end in ends])
         await session.execute(insert(database.Artifact), pages)
-    assert newest is not None
-    return UUID(str(newest))
+    return UUID(str(runs[-1]["id"]))
 
 
 def seconds_until(browser: Browser, url: str, words: Sequence[str]) -> float:
