@@ -181,6 +181,7 @@ def open_browser(*flags: str) -> Iterator[Browser]:
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(AGES_S)
+        driver.set_script_timeout(AGES_S)
         yield Browser(driver)
     finally:
         driver.quit()

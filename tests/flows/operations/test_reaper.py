@@ -45,6 +45,7 @@ def begun(state: object, process: int, **fields: str) -> UUID:
     """A run in a state, on record as the work of a process."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, Running(), force=True)
         client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
     record = FlowRunRecord(str(run.id), socket.gethostname(), process, birth(process) or "", **fields)
     records._write(record)
@@ -150,6 +151,7 @@ def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
     """A server that is too busy makes a crash of a failure."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, Running(), force=True)  # else it had not begun, which the server says itself
         client.set_flow_run_state(run.id, Crashed(message="Process exited with status code: 1."), force=True)
     with recorded(str(run.id)):
         note_stage("dataset", str(tmp_path))
@@ -170,18 +172,19 @@ def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
 def test_a_run_that_ends_while_it_is_looked_at_keeps_its_own_end(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process tells the server of its end, and is gone, between two questions of the reaper."""
+    """Its process tells the server of its end, and is gone, right after the reaper has looked whether it lives."""
     process, pid = killed()
-    run, usual = begun(Running(), pid), SyncPrefectClient.read_flow_run
+    run, usual = begun(Running(), pid), records.birth
 
-    def read(client: SyncPrefectClient, flow_run_id: UUID) -> FlowRun:
-        asked = usual(client, flow_run_id)
+    def born(number: int) -> str | None:
+        found = usual(number)
         if process.poll() is None:
-            client.set_flow_run_state(run, Completed(), force=True)
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run, Completed(), force=True)
             end(process)
-        return asked
+        return found
 
-    monkeypatch.setattr(SyncPrefectClient, "read_flow_run", read)
+    monkeypatch.setattr(records, "birth", born)
     assert reap() == []
     assert found(run).state_type == "COMPLETED"
     assert reap() == []
