@@ -33,6 +33,7 @@ class FlowRunRecord:
         folder: Folder of that stage's files.
         has_spoken: Whether the process has said how the run ended.
         failure: Why that stage failed; empty while it did not.
+        server: Address of the server that has the flow run; empty for one that ends with its process.
     """
 
     flow_run: str
@@ -43,6 +44,7 @@ class FlowRunRecord:
     folder: str = ""
     has_spoken: bool = False
     failure: str = ""
+    server: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -67,14 +69,18 @@ _current: ContextVar[FlowRunRecord | None] = ContextVar("record", default=None)
 
 
 @contextmanager
-def recorded(flow_run: str) -> Iterator[None]:
+def recorded(flow_run: str, server: str = "") -> Iterator[None]:
     """Put this process on record as the one that does the flow run.
 
     The record stays behind the block: the run's last state is told to the server after it, and
     `flows.operations.reaper` takes away what is over.
+
+    Args:
+        flow_run: Id of the flow run.
+        server: Address of the server that has it, without a password.
     """
     pid = os.getpid()
-    record = FlowRunRecord(flow_run, socket.gethostname(), pid, birth(pid) or "")
+    record = FlowRunRecord(flow_run, socket.gethostname(), pid, birth(pid) or "", server=server)
     token = _current.set(record)
     _write(record)
     try:
@@ -84,8 +90,15 @@ def recorded(flow_run: str) -> Iterator[None]:
 
 
 def note_stage(stage: str, folder: str, failure: str = "") -> None:
-    """Record what the flow run of this context is doing now, or why that failed."""
-    if (record := _current.get()) is not None:
+    """Record what the flow run of this context is doing now, or why that failed.
+
+    A run that was suspended and resumed may be on record as the work of its new process already, while the old one
+    still stores its step; that record stays.
+    """
+    if (record := _current.get()) is None:
+        return
+    there = run_record(record.flow_run)
+    if there is None or (there.host, there.pid, there.birth) == (record.host, record.pid, record.birth):
         _write(replace(record, stage=stage, folder=folder, failure=failure))
 
 

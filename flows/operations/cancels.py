@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import UnfinishedRun
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.last_word import speak_later
@@ -68,21 +68,23 @@ RECENT = timedelta(minutes=10)
 
 
 def explain_never_begun() -> list[str]:
-    """Say of every run that was cancelled just now, before it began, that nothing was computed; return what was said.
+    """Say of every run that ended just now, before it began, that nothing was computed; return what was said.
 
     The server cancels a run without a process by itself, and a worker one whose process has called no flow. Neither
-    calls a hook.
+    calls a hook, and the hook of a run that crashed so early finds nothing on record.
     """
     wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED])),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED, StateType.CRASHED])),
         end_time=FlowRunFilterEndTime.model_validate({"after_": datetime.now(UTC) - RECENT}),
     )
     said = list[str]()
     with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
         for run in client.read_flow_runs(flow_run_filter=wanted):
             if run.run_count == 0 and run.state is not None and GO_ON not in (run.state.message or ""):
-                message = f"cancelled: {of_the_silent(None).replace(GO_ON, again(client, run))}"
-                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                end, what = (Crashed, run.state.message) if run.state.is_crashed() else (Cancelled, "cancelled")
+                why = of_the_silent(None).replace(GO_ON, again(client, run))
+                message = f"{(what or 'crashed').rstrip('.')}: {why}"
+                client.set_flow_run_state(run.id, end(message=message), force=True)
                 said.append(f"{run.name} {message}")
     return said
 

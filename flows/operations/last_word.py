@@ -70,14 +70,14 @@ def say(flow_run: UUID, message: str, *, patience_s: float = PATIENCE_S, runner_
 def _state(client: SyncPrefectClient, flow_run: UUID) -> State | None:
     try:
         return client.read_flow_run(flow_run).state
-    except httpx.TransportError:
+    except httpx.HTTPError:  # also from a server that is too busy
         return None
 
 
 def _set(client: SyncPrefectClient, flow_run: UUID, message: str) -> bool:
     try:
         client.set_flow_run_state(flow_run, Cancelled(message=message), force=True)
-    except httpx.TransportError:
+    except httpx.HTTPError:  # also from a server that is too busy
         return False
     return True
 

@@ -42,6 +42,7 @@ WAITING = ("Late", "AwaitingConcurrencySlot")
 HOLDING = [StateType.PENDING, StateType.RUNNING]
 """States of runs that hold a place of their queue or pool."""
 LOGGER = "infinity.late"
+logger = logging.getLogger(LOGGER)
 SHOWN = 3
 """Runs that are named as those which hold the places."""
 
@@ -71,9 +72,13 @@ def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_
     def look() -> None:
         with temporary_settings({PREFECT_API_URL: api_url, PREFECT_API_AUTH_STRING: auth}):
             while not over.wait(period_s):
-                with suppress(httpx.HTTPError, PrefectException):  # a server that is busy is asked again
+                try:
                     explain_late()
                     explain_never_begun()
+                except (httpx.HTTPError, PrefectException) as error:
+                    logger.debug("a server that is busy is asked again (%s)", error)
+                except Exception as error:  # a thread that ended would explain nothing any more, unheard
+                    logger.warning("late runs get no reason now (%s: %s); asking again", type(error).__name__, error)
 
     threading.Thread(target=look, daemon=True, name="late").start()
     try:

@@ -11,30 +11,25 @@ from flows.operations.outage import ANSWER_S
 
 
 def is_over(flow_run: str) -> bool:
-    """Return whether a run needs its work no longer: it has ended, is being cancelled, or the server lacks it.
+    """Return whether a run needs its work no longer: it has ended, or is being cancelled.
 
-    A server that does not answer says nothing, so the other run counts as going on.
+    A run that the server does not know may be one of another server, and one that does not answer says nothing: both
+    count as going on. A job of a run that was deleted ends by itself, since nobody watches it.
     """
-    try:
-        state = _state(flow_run)
-    except (ObjectNotFound, ValueError):
-        return True
+    state = _state(flow_run)
     return state is not None and (state.is_final() or state.is_cancelling())
 
 
 def is_cancelled(flow_run: str) -> bool:
     """Return whether a run was cancelled or is being cancelled; without an answer of the server it is not."""
-    try:
-        state = _state(flow_run)
-    except (ObjectNotFound, ValueError):
-        return False
+    state = _state(flow_run)
     return state is not None and (state.is_cancelled() or state.is_cancelling())
 
 
 def _state(flow_run: str) -> State | None:
-    """Return the state of a run; None where it has none or the server does not answer."""
+    """Return the state of a run; None where it has none, and where the server does not know it or does not answer."""
     try:
         with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
             return client.read_flow_run(UUID(flow_run)).state
-    except httpx.HTTPError:
+    except (httpx.HTTPError, ObjectNotFound, ValueError):  # the last one: no id of a flow run
         return None

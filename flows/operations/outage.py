@@ -12,12 +12,15 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL
 
+from infinity.jobs.submission.client import without_password
 from infra.settings import settings
 
 P = ParamSpec("P")
 
 ANSWER_S = 10.0
 LONGEST_PAUSE_S = 15.0
+REFUSALS = 3
+"""How often a server may refuse a page before it is left out."""
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
@@ -26,6 +29,11 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
         return get_run_logger()
     except MissingContextError:
         return logging.getLogger(__name__)
+
+
+def server_address() -> str:
+    """Return the address of the server of this process, without a password; empty for one that ends with it."""
+    return without_password(PREFECT_API_URL.value() or "").rstrip("/")
 
 
 def await_server() -> bool:
@@ -54,16 +62,25 @@ def await_server() -> bool:
 
 
 def until_shown(show: Callable[P, None]) -> Callable[P, None]:
-    """Make a function that writes on a run page wait for a server that is away; the page alone ends no run."""
+    """Make a function that writes on a run page wait for a server that is away; the page alone ends no run.
+
+    A server that answers and refuses the page, since its database is busy or the page too large, is asked a few times.
+    """
 
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        refused = 0
         while True:
             try:
                 return show(*args, **kwargs)
             except httpx.TransportError as error:
-                if not await_server():
-                    return _logger().error("%s was not shown: %s", show.__name__, error)
+                why = error if not await_server() else None
+            except httpx.HTTPStatusError as error:
+                refused += 1
+                why = error if refused == REFUSALS else None
+                time.sleep(min(LONGEST_PAUSE_S, float(refused)))
+            if why is not None:
+                return _logger().error("%s was not shown: %s", show.__name__, why)
 
     return shown
 

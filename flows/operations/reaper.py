@@ -33,7 +33,7 @@ from flows.operations.cancels import explain_never_begun
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.late import explain_late
 from flows.operations.left_job import leave_job
-from flows.operations.outage import ANSWER_S
+from flows.operations.outage import ANSWER_S, server_address
 from infra import records
 from infra.records import FlowRunRecord
 
@@ -75,16 +75,15 @@ def reap(pool: str | None = None) -> list[str]:
 
 def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
     """End the run of a record if its process is gone; forget the record if the run is over."""
-    is_alive = record.is_alive  # before its state is asked for: a process tells its last state before it ends
+    if record.is_alive:  # before its state is asked for: a process tells its last state before it ends
+        return None
     try:
         run = client.read_flow_run(UUID(record.flow_run))
-    except ObjectNotFound:  # of another server, or deleted
-        if not is_alive:
+    except (ObjectNotFound, ValueError):  # no id; deleted; or of another server, whose reaper needs the record
+        if record.server in ("", server_address()):
             records.forget(record)
         return None
     is_over = run.state is None or run.state.type not in BUSY
-    if is_alive and not is_over:
-        return None
     leave_job(record)
     said = _add_standing(client, run, record) if is_over else _end(client, run, record)
     records.forget(record)

@@ -23,7 +23,7 @@ from flows.operations.cancels import leave_last_word, speak_if_never_begun
 from flows.operations.ends import GO_ON, standing, with_standing
 from flows.operations.orphan import stopped_when_unwanted, suspension
 from flows.operations.other_runs import is_over
-from flows.operations.outage import await_server
+from flows.operations.outage import await_server, server_address
 from flows.operations.own_output import say_into_own_file
 from flows.operations.stopping import meet_stop_request, stopped_by_signal
 from flows.pages.live import LivePage
@@ -216,7 +216,7 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
         if os.environ.get("PREFECT__FLOW_RUN_ID"):  # a worker has started this process
             say_into_own_file(str(flow_run.id))
             watched = stopped_when_unwanted(str(flow_run.id), is_suspended=suspension())
-        with recorded(str(flow_run.id)), watched:
+        with recorded(str(flow_run.id), server_address()), watched:
             end = _end_of_flow(lambda: body(*args, **kwargs))
             if await_server() and isinstance(end, State) and end.is_failed():
                 leave_last_word(str(flow_run.id), end.message or "")

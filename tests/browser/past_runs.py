@@ -4,7 +4,8 @@
 
 Starts a stack of its own (server only) in a temporary folder, deploys ``evaluate``, writes past runs with the shape of
 end-to-end (five task runs and twelve artifacts each) into its database, and opens each page several times in a browser.
-The last line names the slowest page; the exit code is 1 where its median is above ``--limit-s``.
+The last line names the slowest page; the exit code is 1 where its median is above ``--limit-s``. With ``--requests``
+each page is followed by what its last load asked the server: seconds after the first question, seconds, bytes.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
-from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.browser.screenshots import Asked, Browser, open_browser, why_no_browser
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.servers.prefect_api import ask
 
@@ -43,66 +43,83 @@ async def write_past_runs(number: int, flow: UUID, deployment: UUID) -> UUID:
         deployment: Id of their deployment.
     """
     from prefect.server.database import provide_database_interface
-    from prefect.server.models import flow_runs, task_runs
-    from prefect.server.schemas import core, states
-    from sqlalchemy import insert
+    from prefect.server.schemas import core
+    from sqlalchemy import insert, update
 
-    database, newest = provide_database_interface(), None
-    pages: list[dict[str, object]] = []
+    database, new_id = provide_database_interface(), core.FlowRun.model_fields["id"].default_factory
+    assert new_id is not None
+    runs: list[dict[str, Any]] = []
+    tasks: list[dict[str, Any]] = []
+    pages: list[dict[str, Any]] = []
+    text = "| metric | value |\n|---|---|\n" * 40
+    for index in reversed(range(number)):  # ids grow with time
+        ended = datetime.now(UTC) - timedelta(minutes=20 * index)
+        began = ended - timedelta(minutes=8)
+        common = {
+            "start_time": began, "expected_start_time": began, "end_time": ended, "created": began, "run_count": 1,
+            "state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": ended,
+            "total_run_time": ended - began,
+        }  # fmt: skip
+        run = {"id": new_id(), "flow_id": flow, "deployment_id": deployment, "name": f"past-run-{index}"}  # type: ignore[call-arg]
+        runs.append({**common, **run, "parameters": {"run": f"demo-{index}", "recipe": "demo"}})
+        for task in TASKS:
+            names = {"id": uuid4(), "flow_run_id": run["id"], "task_key": task, "dynamic_key": "0", "name": task}
+            tasks.append({**common, **names})
+        pages += [
+            {"id": uuid4(), "key": f"page-{each}", "type": "markdown", "flow_run_id": run["id"], "data": text}
+            for each in range(ARTIFACTS_PER_RUN)
+        ]
     async with database.session_context(begin_transaction=True) as session:
-        for index in range(number):
-            ended = datetime.now(UTC) - timedelta(minutes=20 * index)
-            done: dict[str, Any] = {
-                "state_type": states.StateType.COMPLETED,
-                "state_name": "Completed",
-                "end_time": ended,
-            }
-            begun: dict[str, Any] = {
-                "start_time": ended - timedelta(minutes=8),
-                "expected_start_time": ended - timedelta(minutes=8),
-            }
-            run = await flow_runs.create_flow_run(
-                session=session,
-                flow_run=core.FlowRun(
-                    flow_id=flow,
-                    deployment_id=deployment,
-                    name=f"past-run-{index}",
-                    created=begun["start_time"],
-                    state=states.Completed(timestamp=ended),
-                    parameters={"run": f"demo-{index}", "recipe": "demo"},
-                    **done,
-                    **begun,
-                ),
-            )
-            newest = newest or run.id
-            for task in TASKS:
-                await task_runs.create_task_run(
-                    session=session,
-                    task_run=core.TaskRun(
-                        flow_run_id=run.id,
-                        task_key=task,
-                        dynamic_key="0",
-                        name=task,
-                        state=states.Completed(timestamp=ended),
-                        **done,
-                        **begun,
-                    ),
-                )
-            text = "| metric | value |\n|---|---|\n" * 40
-            pages += [
-                {"key": f"page-{each}", "type": "markdown", "flow_run_id": run.id, "data": text}
-                for each in range(ARTIFACTS_PER_RUN)
-            ]
+        for table, states, owner, rows in (
+            (database.FlowRun, database.FlowRunState, "flow_run_id", runs),
+            (database.TaskRun, database.TaskRunState, "task_run_id", tasks),
+        ):
+            await session.execute(insert(table), rows)
+            ends = [{"id": uuid4(), owner: row["id"], "timestamp": row["end_time"]} for row in rows]
+            await session.execute(insert(states), [{**end, "type": "COMPLETED", "name": "Completed"} for end in ends])
+            now = {"updated": datetime.now(UTC)}  # its default is an expression, which many rows at once cannot have
+            await session.execute(update(table), [{**now, "id": end[owner], "state_id": end["id"]} for end in ends])
         await session.execute(insert(database.Artifact), pages)
-    assert newest is not None
-    return UUID(str(newest))
+        newest = [{**page, "id": uuid4(), "latest_id": page["id"]} for page in pages[-ARTIFACTS_PER_RUN:]]
+        await session.execute(insert(database.ArtifactCollection), newest)
+    return UUID(str(runs[-1]["id"]))
 
 
-def seconds_until(browser: Browser, url: str, words: Sequence[str]) -> float:
-    """Return the seconds from the request of a page to the moment at which it shows some words."""
-    begun = time.monotonic()
-    browser.open(url, until=words, settle_s=0.0)
-    return time.monotonic() - begun
+SEEN = """
+const [click, words] = arguments, shows = word => document.body.innerText.includes(word);
+return new Promise(done => {
+  let wanted = click ? [click] : words, sought = click;
+  const look = () => {
+    const tab = sought && [...document.querySelectorAll('a, button')].find(each => each.innerText.trim() === sought);
+    if (tab) { tab.click(); wanted = words; sought = null; }
+    wanted.every(shows) && !sought ? done(performance.now() / 1000) : setTimeout(look, 20);
+  };
+  look();
+});
+"""
+"""Waits in the page until it shows some words, behind a tab where one is named; the browser's own clock counts from the
+request. Asked from outside, a page with many elements takes seconds to say what it shows."""
+
+
+def seconds_until(browser: Browser, url: str, tab: str, words: Sequence[str]) -> float:
+    """Return the seconds from the request of a page to the moment at which it shows some words.
+
+    Args:
+        tab: Tab of the page that is clicked as soon as it is there; empty for none.
+    """
+    browser.open(url, settle_s=0.0)
+    return float(browser.run(SEEN, tab, list(words)))
+
+
+def asked_lines(requests: Sequence[Asked]) -> list[str]:
+    """Return a line for each request of a page."""
+    begun = min((asked.asked_at for asked in requests), default=0.0)
+    return [
+        f"    {asked.asked_at - begun:6.2f} s  "
+        + ("no answer" if asked.answered_at is None else f"{asked.answered_at - asked.asked_at:6.2f} s")
+        + f"  {asked.num_bytes:9,} B  {asked.method} {asked.url.partition('://')[2].partition('/')[2]:.100}"
+        for asked in requests
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--times", type=int, default=5, help="loads of each page")
     parser.add_argument("--limit-s", type=float, default=2.0)
+    parser.add_argument("--requests", action="store_true", help="print what each page asks the server")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures of the pages")
     options = parser.parse_args(arguments)
     if (reason := why_no_browser()) is not None:
@@ -124,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             database = Path(folder) / "prefect" / "prefect.db"
             os.environ["PREFECT_API_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{database}"
             os.environ["PREFECT_API_AUTH_STRING"] = stack.auth() or ""
-            medians = measure(server.api_url, options.runs, options.times, options.out)
+            medians = measure(server.api_url, options.runs, options.times, options.out, options.requests)
         finally:
             stack.down()
     slowest = max(medians, key=lambda name: medians[name])
@@ -132,26 +150,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if medians[slowest] <= options.limit_s else 1
 
 
-def measure(api: str, runs: int, times: int, out: Path) -> dict[str, float]:
+def measure(api: str, runs: int, times: int, out: Path, shows_requests: bool) -> dict[str, float]:
     """Fill the database and return the median seconds of each page by name."""
     flow = UUID(ask(api, "flows/", {"name": "end-to-end"})["id"])
     deployment = UUID(ask(api, "deployments/", {"name": "local", "flow_id": str(flow)})["id"])
     newest, ui = asyncio.run(write_past_runs(runs, flow, deployment)), api.removesuffix("/api")
-    pages: dict[str, tuple[str, tuple[str, ...]]] = {
-        "dashboard": ("dashboard", ("Flow Runs", "Task Runs")),
-        "runs": ("runs", (NEWEST,)),
-        "flows": ("flows", ("end-to-end",)),
-        "deployments": ("deployments", ("local",)),
-        "one run": (f"runs/flow-run/{newest}", (NEWEST, TASKS[-1])),
-        "artifacts": ("artifacts", ("page-0",)),
+    run = f"runs/flow-run/{newest}"
+    pages: dict[str, tuple[str, str, tuple[str, ...]]] = {
+        "runs": ("runs", "", (NEWEST,)),
+        "dashboard": ("dashboard", "", ("Flow Runs", "Task Runs")),
+        "flows": ("flows", "", ("end-to-end",)),
+        "deployments": ("deployments", "", ("local",)),
+        "one run": (run, "", (NEWEST, "Task Runs")),
+        "tasks of a run": (run, "Task Runs", (TASKS[0], TASKS[-1])),
+        "artifacts of a run": (run, "Artifacts", ("page-0", f"page-{ARTIFACTS_PER_RUN - 1}")),
+        "artifacts": ("artifacts", "", ("page-0",)),
     }
     medians = {}
     with open_browser() as browser:
         browser.log_in(ui, os.environ["PREFECT_API_AUTH_STRING"])
-        for name, (path, words) in pages.items():
-            seconds = [seconds_until(browser, f"{ui}/{path}", words) for _ in range(times)]
+        for name, (path, tab, words) in pages.items():
+            seconds = []
+            for _ in range(times):
+                browser.requests()
+                seconds.append(seconds_until(browser, f"{ui}/{path}", tab, words))
             medians[name] = statistics.median(seconds)
             print(f"{name}: {medians[name]:.2f} s ({min(seconds):.2f} to {max(seconds):.2f})", flush=True)
+            if shows_requests:
+                print("\n".join(asked_lines(browser.requests())), flush=True)
             browser.shoot(out / f"{name.replace(' ', '-')}.png")
     return medians
 

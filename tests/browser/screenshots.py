@@ -6,6 +6,8 @@ Takes the newest finished end-to-end run and the deployment end-to-end/local of 
 PREFECT_API_AUTH_STRING or, without it, with the secret of the local stack.
 """
 
+from __future__ import annotations
+
 import argparse
 import base64
 import json
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +51,23 @@ FLAGS = (
 )
 WIDTH_PX = 1400
 MAX_HEIGHT_PX = 12_000
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request of a page.
+
+    Attributes:
+        asked_at: Moment of the question, in seconds by the browser's clock.
+        answered_at: Moment at which the whole answer was there; None for none yet.
+        num_bytes: Bytes of the answer as they were sent.
+    """
+
+    method: str
+    url: str
+    asked_at: float
+    answered_at: float | None = None
+    num_bytes: int = 0
 
 
 class Browser:
@@ -115,6 +135,20 @@ class Browser:
         """Severe messages of the console since the last call, such as failed scripts and missing files."""
         return [entry["message"] for entry in self._driver.get_log("browser") if entry["level"] == "SEVERE"]
 
+    def requests(self) -> list[Asked]:
+        """What pages asked since the last call, in the order of the questions."""
+        found: dict[str, Asked] = {}
+        for entry in self._driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            kind, given = message["method"], message["params"]
+            if kind == "Network.requestWillBeSent":
+                asked = given["request"]
+                found[given["requestId"]] = Asked(asked["method"], asked["url"], given["timestamp"])
+            elif kind in ("Network.loadingFinished", "Network.loadingFailed") and given["requestId"] in found:
+                found[given["requestId"]].answered_at = given["timestamp"]
+                found[given["requestId"]].num_bytes = int(given.get("encodedDataLength", 0))
+        return list(found.values())
+
     def asked_hosts(self) -> set[str]:
         """Hosts that pages asked since the last call; files and data inside the page have none."""
         hosts = set()
@@ -147,6 +181,7 @@ def open_browser(*flags: str) -> Iterator[Browser]:
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(AGES_S)
+        driver.set_script_timeout(AGES_S)
         yield Browser(driver)
     finally:
         driver.quit()

@@ -34,6 +34,11 @@ class SubmissionError(RuntimeError):
     """A stage that ran as a Ray job could not be done; the message is for the user."""
 
 
+def without_password(address: str) -> str:
+    """Return an address of the web without the name and password that it may hold."""
+    return _SECRET.sub("//", address)
+
+
 def is_job_address(address: str | None) -> bool:
     """Return whether stages run as jobs of the cluster whose dashboard has this address."""
     return address is not None and address.startswith(SCHEMES)
@@ -78,7 +83,7 @@ class JobClient:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = shown = _SECRET.sub("//", address)  # for people: pages and logs show it
+        self.address = shown = without_password(address)  # for people: pages and logs show it
         try:
             self._client = self._asked(lambda: _new_client(address))
         except ClusterLostError as error:
@@ -136,8 +141,12 @@ class JobClient:
         return True
 
     def stop(self, job: str) -> None:
-        """Ask a job to end; it gets a SIGTERM and then some time."""
-        self._asked(lambda: self._client.stop_job(job))
+        """Ask a job to end; it gets a SIGTERM and then some time. One that is gone already is no error."""
+        try:
+            self._asked(lambda: self._client.stop_job(job))
+        except SubmissionError as error:
+            if NOT_FOUND not in str(error):
+                raise
 
     def forget(self, job: str) -> None:
         """Let the cluster forget a job that is over, so that its id is free.

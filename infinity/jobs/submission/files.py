@@ -14,7 +14,7 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.spec import JobSpec
 
 FOLDER = "job"
-PROGRESS_FILE, WATCH_FILE, END_FILE = "progress.json", "watched.json", "end.json"
+PROGRESS_FILE, WATCH_FILE, END_FILE, STOP_FILE = "progress.json", "watched.json", "end.json", "stopped.json"
 
 NOT_SEEN, MAY_PASS = 3, 4
 """Exit codes of a job that does not find its submission, and of one that failed by what may be gone at a retry."""
@@ -112,6 +112,22 @@ class JobFiles:
         found = self._read(WATCH_FILE) or {}
         if found.get("watcher") == watcher and not found.get("is_last"):
             self._write(WATCH_FILE, {**found, "is_last": True})
+
+    def stop(self, mark: str, run: str) -> None:
+        """Note that a run is about to stop the job of this submission.
+
+        Raises:
+            StorageError: The place cannot be written.
+        """
+        self._write(STOP_FILE, {"mark": mark, "run": run})
+
+    def stopped_by(self, mark: str) -> str | None:
+        """Return the run that has stopped the job of this submission; None where none did, or the place is away."""
+        try:
+            found = self._read(STOP_FILE)
+        except storage.StorageError:
+            return None
+        return str(found.get("run", "")) if found is not None and found.get("mark") == mark else None
 
     def end(self, mark: str, error: str, *, may_retry: bool) -> None:
         """Write why the job of this submission failed; called by the job."""

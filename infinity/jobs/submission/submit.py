@@ -41,7 +41,7 @@ PASSED_ON = (
 
 
 class StoppedError(SubmissionError):
-    """The process that waited for the job was asked to end."""
+    """The process that waited for the job, or the job on its cluster, was asked to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +83,25 @@ def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: P
             submitted = _begin(client, files, spec, watcher)
             state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
             files.withdraw(state.mark)
-            if not _ended_with_its_run(state, watcher):
+            if is_done(spec) or asked.is_set() or (by := _stopped_by(files, state, watcher)) is None:
                 break
-            watcher.told(f"the run {state.metadata['run']}, which had started it, was stopped; starting it again")
+            watcher.told(f"the run {by}, which had started it, was stopped; starting it again")
     if not is_done(spec):
-        raise _failure(client, files, spec, state)
+        said = f"asked to end; the Ray job {submission_id(spec)} has ended"
+        raise StoppedError(said) if asked.is_set() else _failure(client, files, spec, state)
     progress(Progress(1.0, "done"))
     return load_report(spec, report_type)
 
 
-def _ended_with_its_run(state: JobState, watcher: Watcher) -> bool:
-    """Return whether a job was stopped because the run that had started it was; another run that waits goes on."""
+def _stopped_by(files: JobFiles, state: JobState, watcher: Watcher) -> str | None:
+    """Return the run with whose end a job was stopped, so that who waits goes on; None for any other end of the job.
+
+    It may be the waiting run itself, where that was suspended and is resumed while its job still stores its step.
+    """
+    if state.status != "STOPPED":
+        return None
     by = state.metadata.get("run", "")
-    return state.status == "STOPPED" and by != watcher.run and watcher.stops(by)
+    return files.stopped_by(state.mark) or (by if by != watcher.run and watcher.stops(by) else None)
 
 
 def _begin(client: JobClient, files: JobFiles, spec: JobSpec, watcher: Watcher) -> JobState:
@@ -161,7 +167,7 @@ def _wait(
             if state.mark != submitted.mark:  # it was over, and another run was first to start it again
                 submitted, teller = state, _ProgressTeller(files, state.mark, progress)
         if asked.wait(POLL_S):
-            _stop(client, job, watcher, submitted)
+            _stop(client, files, job, watcher, submitted)
 
 
 @contextmanager
@@ -215,7 +221,7 @@ class _ProgressTeller:
         self._is_away = False
 
 
-def _stop(client: JobClient, job: str, watcher: Watcher, submitted: JobState) -> None:
+def _stop(client: JobClient, files: JobFiles, job: str, watcher: Watcher, submitted: JobState) -> None:
     """End the job if it is this run's, and raise.
 
     Raises:
@@ -224,13 +230,17 @@ def _stop(client: JobClient, job: str, watcher: Watcher, submitted: JobState) ->
     submitter = submitted.metadata.get("run", "")
     if submitter != watcher.run and not watcher.stops(submitter):
         raise StoppedError(f"asked to end; the Ray job {job} goes on for run {submitter}, which has started it")
-    until = time.monotonic() + PATIENCE_S
+    until, is_asked = time.monotonic() + PATIENCE_S, False
     try:
-        client.stop(job)
         while time.monotonic() < until:
             state = client.state(job)
-            if state is None or state.is_over or state.mark != submitted.mark:
+            if state is None or state.is_over or state.mark != submitted.mark:  # the last one is not ours to stop
                 raise StoppedError(f"asked to end; the Ray job {job} has ended")
+            if not is_asked:
+                with suppress(storage.StorageError), storage.patient(0.0):
+                    files.stop(submitted.mark, submitter)
+                client.stop(job)
+                is_asked = True
             time.sleep(0.5)
     except ClusterLostError as error:
         raise StoppedError(
@@ -249,7 +259,7 @@ def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState)
             "let INFINITY_RUNS be s3://… or a file system that both mount at the same path"
         )
     if state.status == "STOPPED":
-        return SubmissionError(f"the Ray job {job} was stopped on the cluster; see {client.page(job)}")
+        return StoppedError(f"the Ray job {job} was stopped on the cluster; see {client.page(job)}")
     with suppress(storage.StorageError):
         if (said := files.ended(state.mark)) is not None:
             return ClusterLostError(said[0]) if said[1] else SubmissionError(said[0])

@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import UnfinishedRun
 from prefect.flow_engine import flow_run_logger, run_flow
-from prefect.states import Cancelled, Cancelling, Completed, Failed, Running
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running
 
 from flows.operations import cancels
 from flows.operations.cancels import explain_cancel, explain_never_begun, leave_last_word, of_the_silent
@@ -204,6 +204,17 @@ def test_a_run_that_was_cancelled_before_it_began_says_so_though_no_hook_was_cal
     assert state_of(cancelled).message == wanted
     assert state_of(begun).message == said
     assert not [each for each in explain_never_begun() if each.startswith(f"{name} ")]
+
+
+def test_a_run_that_crashed_before_it_began_says_how_it_goes_on(prefect_server: str) -> None:
+    """As when its process was killed while it imported; the hook finds nothing on record then."""
+    crashed = run_in(Crashed(message="Flow run process exited with status code: -9."))
+    wanted = f"Flow run process exited with status code: -9: it had not begun, and nothing was computed; {GO_ON}"
+    explain_never_begun()
+    assert state_of(crashed).is_crashed()
+    assert state_of(crashed).message == wanted
+    explain_never_begun()
+    assert state_of(crashed).message == wanted
 
 
 def test_a_runner_that_is_late_does_not_write_over_the_last_word(prefect_server: str) -> None:

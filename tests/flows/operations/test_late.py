@@ -147,3 +147,23 @@ def test_the_server_explains_by_itself_and_outlives_answers_that_do_not_come(
         assert threading.active_count() > threads
     with explained_again_and_again(prefect_server, auth, 0.2):
         wait_until(lambda: place.lines(run), "a reason in the log")
+
+
+def test_an_error_that_nobody_foresees_ends_no_explanations(
+    place: Place, prefect_server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import os
+
+    looks, usual = list[int](), late.explain_late
+
+    def explain() -> list[str]:
+        looks.append(1)
+        if len(looks) == 1:
+            raise KeyError("odd")
+        return usual()
+
+    monkeypatch.setattr(late, "explain_late", explain)
+    run = place.run()
+    with explained_again_and_again(prefect_server, os.environ["PREFECT_API_AUTH_STRING"], 0.2):
+        wait_until(lambda: place.lines(run), "a reason in the log")
+    assert "late runs get no reason now (KeyError: 'odd')" in caplog.text

@@ -68,15 +68,36 @@ def test_a_page_that_cannot_be_shown_is_shown_later_and_once(
     assert shown == ["a page"]
 
 
-def test_a_page_ends_no_run_where_the_server_stays_away(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def refusal(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://127.0.0.1/api/artifacts/")
+    return httpx.HTTPStatusError(f"refused: {code}", request=request, response=httpx.Response(code, request=request))
+
+
+@pytest.mark.parametrize(
+    "trouble", [httpx.ConnectError("refused"), refusal(413), refusal(500), refusal(503)], ids=lambda error: str(error)
+)
+def test_a_page_ends_no_run_where_the_server_stays_away_or_does_not_take_it(
+    quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: Exception
 ) -> None:
     monkeypatch.setattr(server_module, "await_server", lambda: False)
 
     @until_shown
     def show() -> None:
-        raise httpx.ConnectError("refused")
+        raise trouble
 
     with caplog.at_level(logging.ERROR):
         show()
     assert "show was not shown: refused" in caplog.text
+
+
+def test_a_page_that_a_busy_database_did_not_take_is_shown_at_the_next_try(quick: None) -> None:
+    shown, trouble = list[str](), [refusal(503), refusal(500)]
+
+    @until_shown
+    def show(text: str) -> None:
+        if trouble:
+            raise trouble.pop()
+        shown.append(text)
+
+    show("a page")
+    assert shown == ["a page"]

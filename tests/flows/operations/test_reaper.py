@@ -6,15 +6,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Completed, Crashed, Pending, Running
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running, Suspended
 
 from flows.operations.ends import GO_ON
+from flows.operations.outage import server_address
 from flows.operations.reaper import explain_crash, reap
 from infinity.jobs.submission.files import FOLDER, JobFiles
 from infra import records
@@ -44,6 +45,7 @@ def begun(state: object, process: int, **fields: str) -> UUID:
     """A run in a state, on record as the work of a process."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, Running(), force=True)
         client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
     record = FlowRunRecord(str(run.id), socket.gethostname(), process, birth(process) or "", **fields)
     records._write(record)
@@ -149,6 +151,7 @@ def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
     """A server that is too busy makes a crash of a failure."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, Running(), force=True)  # else it had not begun, which the server says itself
         client.set_flow_run_state(run.id, Crashed(message="Process exited with status code: 1."), force=True)
     with recorded(str(run.id)):
         note_stage("dataset", str(tmp_path))
@@ -169,18 +172,19 @@ def test_a_run_that_could_tell_nobody_why_its_stage_failed_has_it_on_record(
 def test_a_run_that_ends_while_it_is_looked_at_keeps_its_own_end(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process tells the server of its end, and is gone, between two questions of the reaper."""
+    """Its process tells the server of its end, and is gone, right after the reaper has looked whether it lives."""
     process, pid = killed()
-    run, usual = begun(Running(), pid), SyncPrefectClient.read_flow_run
+    run, usual = begun(Running(), pid), records.birth
 
-    def read(client: SyncPrefectClient, flow_run_id: UUID) -> FlowRun:
-        asked = usual(client, flow_run_id)
+    def born(number: int) -> str | None:
+        found = usual(number)
         if process.poll() is None:
-            client.set_flow_run_state(run, Completed(), force=True)
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run, Completed(), force=True)
             end(process)
-        return asked
+        return found
 
-    monkeypatch.setattr(SyncPrefectClient, "read_flow_run", read)
+    monkeypatch.setattr(records, "birth", born)
     assert reap() == []
     assert found(run).state_type == "COMPLETED"
     assert reap() == []
@@ -254,6 +258,42 @@ def test_a_flow_is_on_record_with_the_stage_that_it_is_at(tmp_path: Path) -> Non
     assert record.is_alive
     assert record.is_of_this_machine
     assert (record.flow_run, record.stage, record.folder) == ("0123", "tokenizer", "/runs/tokenizer")
+
+
+def test_a_run_that_was_resumed_stays_on_record_as_the_work_of_its_new_process(prefect_server: str) -> None:
+    """The old process may still store its step; its end is not that of the run."""
+    process, pid = killed()
+    with recorded("0123"):
+        new = FlowRunRecord("0123", socket.gethostname(), pid, birth(pid) or "", "tokenizer", "/runs/tokenizer")
+        records._write(new)
+        note_stage("tokenizer", "/runs/tokenizer", "asked to end")
+        assert records.records() == [new]
+        records.forget(new)
+        note_stage("tokenizer", "/runs/tokenizer")
+        assert [record.pid for record in records.records()] == [os.getpid()]
+    end(process)
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9/api", ""], ids=["another server", "this server"])
+def test_the_record_of_a_run_is_forgotten_by_its_own_server_alone(prefect_server: str, server: str) -> None:
+    """Else a run of a second server, whose process was killed, is "Running" there for ever."""
+    process, pid = killed()
+    record = FlowRunRecord(str(uuid4()), socket.gethostname(), pid, birth(pid) or "", server=server or server_address())
+    records._write(record)
+    end(process)
+    assert reap() == []
+    assert records.records() == ([record] if server else [])
+
+
+def test_a_process_that_still_stores_its_step_stays_on_record(prefect_server: str, tmp_path: Path) -> None:
+    """`make down` waits for those that are; a suspended run is over on the server before its process is."""
+    process, pid = killed()
+    begun(Suspended(timeout_seconds=3600), pid, stage="pretrain", folder=str(tmp_path))
+    assert reap() == []
+    assert [record.pid for record in records.records()] == [pid]
+    end(process)
+    assert reap() == []
+    assert records.records() == []
 
 
 def test_a_damaged_record_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

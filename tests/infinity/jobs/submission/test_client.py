@@ -13,8 +13,8 @@ from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.jobs.progress import silent
 from infinity.jobs.submission import client as client_module
 from infinity.jobs.submission import submit as submit_module
-from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
-from infinity.jobs.submission.files import submission_id
+from infinity.jobs.submission.client import JobClient, JobState
+from infinity.jobs.submission.files import JobFiles, submission_id
 from infinity.jobs.submission.submit import StoppedError, Watcher, _stop, run_as_job
 from infinity.jobs.watching import ClusterLostError, NoClusterError
 from infinity.recipes.runs import end_to_end
@@ -115,7 +115,7 @@ def test_a_job_whose_run_was_cancelled_is_started_again_by_another_run_that_wait
         if len(told) < 4:  # the job that is found, and then the one that this run has started
             dashboard.statuses[job] = "STOPPED"
 
-    with pytest.raises(SubmissionError, match="was stopped on the cluster"):
+    with pytest.raises(StoppedError, match="was stopped on the cluster"):
         run_as_job(
             spec, BuildDatasetReport, address=dashboard.address, progress=silent,
             watcher=Watcher("run-2", stops=gone.__contains__, told=hear),
@@ -126,14 +126,47 @@ def test_a_job_whose_run_was_cancelled_is_started_again_by_another_run_that_wait
     assert dashboard.jobs[job]["run"] == "run-2"
 
 
-def test_who_cancels_does_not_wait_for_the_job_that_another_run_has_started_meanwhile(
-    dashboard: DashboardStub, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["run-1", "run-2"], ids=["a run of another server", "this run, suspended and resumed"])
+def test_a_job_that_stores_its_step_for_a_run_that_ended_is_started_again_by_who_attached_meanwhile(
+    dashboard: DashboardStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    client = JobClient(dashboard.address)
+    """Its server is not asked: it may be another one, and a run that is resumed is not over."""
+    monkeypatch.setattr(submit_module, "POLL_S", 0.05)
+    spec, told = end_to_end("mini", source=None, output=str(tmp_path)).dataset, list[str]()
+    job = submission_id(spec)
+    dashboard.jobs[job] = {"run": by, "mark": "theirs"}
+
+    def hear(sentence: str) -> None:
+        told.append(sentence.partition(" the Ray job")[0])
+        if told == ["attached to"]:
+            JobFiles.of(spec).stop("theirs", by)  # as the process that stops it does
+        dashboard.statuses[job] = "STOPPED"
+
+    with pytest.raises(StoppedError, match="was stopped on the cluster"):  # the second one, by a person
+        run_as_job(
+            spec, BuildDatasetReport, address=dashboard.address, progress=silent,
+            watcher=Watcher("run-2", stops=lambda run: False, told=hear),
+        )  # fmt: skip
+    again = f"the run {by}, which had started it, was stopped; starting it again"
+    assert told == ["attached to", again, "started"]
+
+
+def test_who_cancels_neither_stops_nor_awaits_the_job_that_another_run_has_started_meanwhile(
+    dashboard: DashboardStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, stopped = JobClient(dashboard.address), list[str]()
     dashboard.jobs["infinity-1"] = {"run": "run-2", "mark": "theirs"}
-    monkeypatch.setattr(client, "stop", lambda job: None)
+    monkeypatch.setattr(client, "stop", stopped.append)
+    state, files = JobState("RUNNING", "", None, {"run": "run-1", "mark": "mine"}), JobFiles(str(tmp_path))
     with pytest.raises(StoppedError, match="has ended"):
-        _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1", "mark": "mine"}))
+        _stop(client, files, "infinity-1", Watcher("run-1"), state)
+    assert stopped == []
+    dashboard.jobs["infinity-1"] = dict(state.metadata)
+    monkeypatch.setattr(submit_module, "PATIENCE_S", 0.1)
+    with pytest.raises(StoppedError, match="stores its state"):
+        _stop(client, files, "infinity-1", Watcher("run-1"), state)
+    assert stopped == ["infinity-1"]
+    assert (files.stopped_by("mine"), files.stopped_by("theirs")) == ("run-1", None)
 
 
 def test_a_job_gets_how_it_shall_work_and_neither_places_nor_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +200,9 @@ def test_a_password_in_the_address_is_used_and_shown_to_nobody(dashboard: Dashbo
 
 @pytest.mark.parametrize("how", ["silent", "gone"])
 def test_a_cancel_while_the_cluster_is_away_ends_at_once_and_says_what_becomes_of_the_job(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    state, files = JobState("RUNNING", "", None, {"run": "run-1"}), JobFiles(str(tmp_path))
     with dashboard_stub() as dashboard:
         client = JobClient(dashboard.address)
         began = time.monotonic()
@@ -176,8 +210,8 @@ def test_a_cancel_while_the_cluster_is_away_ends_at_once_and_says_what_becomes_o
             dashboard.speaks.clear()
             monkeypatch.setattr(client._client, "answer_s", 0.3)
             with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-                _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
+                _stop(client, files, "infinity-1", Watcher("run-1"), state)
     if how == "gone":
         with pytest.raises(StoppedError, match=r"does not answer .*job infinity-1 lives"):
-            _stop(client, "infinity-1", Watcher("run-1"), JobState("RUNNING", "", None, {"run": "run-1"}))
+            _stop(client, files, "infinity-1", Watcher("run-1"), state)
     assert time.monotonic() - began < AGES_S / 2
