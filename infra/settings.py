@@ -1,10 +1,11 @@
 """Where everything is: addresses and roots, read from the environment here and nowhere else."""
 
+import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -98,18 +99,21 @@ class Settings(BaseSettings):
     server_patience_s: float = Field(
         default=6 * 3600.0,
         ge=0.0,
+        allow_inf_nan=False,
         validation_alias=AliasChoices("server_patience_s", "INFINITY_SERVER_PATIENCE_S"),
         description="How long a flow that has done its work waits for a Prefect server that is away, in seconds.",
     )
     price_cpu_hour: float = Field(
         default=0.0,
         ge=0.0,
+        allow_inf_nan=False,
         validation_alias=AliasChoices("price_cpu_hour", "INFINITY_PRICE_CPU_HOUR"),
         description="Price of one CPU for an hour, in any currency; plans and run pages show what a run costs.",
     )
     price_gpu_hour: float = Field(
         default=0.0,
         ge=0.0,
+        allow_inf_nan=False,
         validation_alias=AliasChoices("price_gpu_hour", "INFINITY_PRICE_GPU_HOUR"),
         description="Price of one GPU for an hour.",
     )
@@ -154,5 +158,22 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process, read once."""
-    return Settings()
+    """Return the settings of this process, read once.
+
+    Raises:
+        ValueError: A variable holds something else than its setting; one sentence for each.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_sentence, error.errors()))) from error
+
+
+def _sentence(problem: Any) -> str:
+    """Return what is wrong with a variable: its name, what is expected and what was found."""
+    field = Settings.model_fields.get(str(problem["loc"][0]))
+    choices = field.validation_alias.choices if field and isinstance(field.validation_alias, AliasChoices) else []
+    variable = next((str(name) for name in choices if os.environ.get(str(name))), str(problem["loc"][0]))
+    if problem["type"] == "value_error":  # a sentence of our own
+        return str(problem["ctx"]["error"])
+    return f"{variable}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {problem['input']!r:.80}"

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from infra.settings import REPOSITORY, Settings
+from infra.settings import REPOSITORY, Settings, settings
 
 NAMES = ("INFINITY_RUNS", "RAY_ADDRESS", "PREFECT_API_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -52,3 +52,23 @@ def test_an_address_that_is_no_api_is_refused_with_an_example(monkeypatch: pytes
     monkeypatch.setenv("PREFECT_API_URL", "127.0.0.1:4200")
     with pytest.raises(ValidationError, match=r"expected something like http://127\.0\.0\.1:4200/api"):
         Settings()
+
+
+@pytest.mark.parametrize("name", ["INFINITY_PRICE_CPU_HOUR", "INFINITY_PRICE_GPU_HOUR", "INFINITY_SERVER_PATIENCE_S"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e999", "cheap"])
+def test_prices_and_times_are_finite_numbers(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=rf"^{name}: input should be .*, got '{value}'$"):
+        settings.__wrapped__()
+
+
+def test_each_wrong_variable_is_a_sentence_with_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("INFINITY_FILES_PORT", "0"), ("PREFECT_API_URL", "here"), ("INFINITY_LOG_FORMAT", "xml")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        settings.__wrapped__()
+    found = sorted(str(error.value).split("; "))
+    assert [sentence.partition(":")[0] for sentence in found] == [
+        "INFINITY_FILES_PORT", "INFINITY_LOG_FORMAT", "PREFECT_API_URL",
+    ]  # fmt: skip
+    assert "input should be greater than or equal to 1, got '0'" in found[0]
