@@ -257,9 +257,8 @@ def packed_grey(bits: int, clear: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_transparent_levels_of_packed_grey_become_white(bits: int) -> None:
-    clear = 1
+@pytest.mark.parametrize(("bits", "clear"), [(bits, clear) for bits in (1, 2, 4) for clear in range(2**bits)])
+def test_transparent_levels_of_packed_grey_become_white(bits: int, clear: int) -> None:
     found = np.asarray(decode(packed_grey(bits, clear), LIMIT).image)[0, : 2**bits, 0].tolist()
     steps = [level * 255 // (2**bits - 1) for level in range(2**bits)]
     assert found == [255 if level == clear else step for level, step in enumerate(steps)]
