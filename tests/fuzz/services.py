@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from prefect.exceptions import ParameterBindError, ParameterTypeError, Signature
 from flows.end_to_end import _command, _Forms, end_to_end
 from flows.records.forecast import Prices, forecast, shown
 from flows.records.plan import Change, changed, folder_of, load_plan, new_plan
+from infinity import storage
 from infinity.evaluation.prompts.benchmark import PictureFolder
 from infinity.evaluation.t2i_compbench.benchmark import T2iCompbenchBenchmark
 from infinity.evaluation.t2i_compbench.score_files import SCORERS
@@ -31,7 +33,7 @@ from infinity.serving import app as served_app
 from infinity.serving.app import PictureServer
 from infinity.serving.batcher import BusyError
 from infinity.serving.drawing import DrawingRoom
-from infinity.serving.refusal import RefusedError, answer
+from infinity.serving.refusal import RefusedError, answer, error_body
 from infinity.serving.settings import ServingConfig, ServingLimits
 from infinity.storage.leases.lease import LeaseRecord
 from infinity.storage.leases.owner import this_process
@@ -61,11 +63,15 @@ def _room(model: Path) -> DrawingRoom:
     return DrawingRoom(ServingConfig(model=str(model), device="cpu"))
 
 
-def _raised(error: Exception) -> Any:
-    """Answer as the server does, but pass on what it would hide behind "the server failed"."""
-    if not isinstance(error, RefusedError | BusyError):
-        raise error
-    return answer(error)
+def _passed_on(told: Callable[[Exception], Any]) -> Callable[[Exception], Any]:
+    """Tell a client of errors as the server does, but pass on what it would hide behind "the server failed"."""
+
+    def tell(error: Exception) -> Any:
+        if not isinstance(error, RefusedError | BusyError):
+            raise error
+        return told(error)
+
+    return tell
 
 
 def requests(world: World, rng: random.Random) -> None:
@@ -86,7 +92,8 @@ def requests(world: World, rng: random.Random) -> None:
         headers[name] = odd.encode("latin-1", "replace").decode("latin-1").replace("\n", "").replace("\0", "")
     config = ServingConfig(model=str(world.model), device="cpu", limits=ServingLimits(max_body_bytes=2**20))
     path = f"/v1/images/{'edits' if is_edit or rng.random() < 0.1 else 'generations'}"
-    with patch.object(served_app, "answer", _raised), patch.object(served_app, "error_body", _raised):
+    hidden = {"answer": _passed_on(answer), "error_body": _passed_on(error_body)}
+    with patch.multiple(served_app, **hidden):
         status = asyncio.run(_status(PictureServer(config, _room(world.model)), path, body, headers))
     assert status in (200, 400, 401, 403, 404, 405, 408, 413, 415, 429), status
 
@@ -98,7 +105,7 @@ async def _status(server: PictureServer, path: str, body: bytes, headers: dict[s
             answered = await client.post(path, content=body, headers=headers)
         finally:
             await server.batcher.close()
-    if answered.headers["content-type"] == "application/json":
+    if answered.headers.get("content-type") == "application/json":
         json.loads(answered.content)
     return answered.status_code
 
@@ -143,6 +150,8 @@ def parameters(world: World, rng: random.Random) -> None:
     except (ParameterTypeError, ParameterBindError, SignatureMismatchError, RecursionError) as error:
         raise ValueError(str(error)) from error
     run, recipe, data = (values.get(name, _FORMS[name]) for name in ("run", "recipe", "data"))
+    if data and storage.absolute(data) == "/":
+        return  # all files of this machine
     forms = _Forms(*(values.get(name, kind()) for name, kind in _Forms.__annotations__.items()))
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
     with patch.dict(os.environ, INFINITY_RUNS=str(world.scratch)):
