@@ -44,7 +44,7 @@ from infinity.studies.finished import finished_model
 from infra.settings import Settings
 from infra.settings import settings as read_settings
 from tests.fixtures.data.pictures_on_disk import encoded, noise
-from tests.fuzz.doors import command
+from tests.fuzz.doors import Traceback, command
 from tests.fuzz.mutations import NUMBERS, TEXTS, odd_bytes, odd_json, odd_text, odd_value
 from tests.fuzz.world import World
 
@@ -69,7 +69,7 @@ def _passed_on(told: Callable[[Exception], Any]) -> Callable[[Exception], Any]:
 
     def tell(error: Exception) -> Any:
         if not isinstance(error, RefusedError | BusyError):
-            raise error
+            raise Traceback(f"answered by 500: {type(error).__name__}: {str(error)[:300]}") from error
         return told(error)
 
     return tell
@@ -103,7 +103,8 @@ async def _status(server: PictureServer, path: str, body: bytes, headers: dict[s
     transport = httpx.ASGITransport(server.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
         try:
-            answered = await client.post(path, content=body, headers=headers)
+            sent = {name: value.encode("latin-1", "replace") for name, value in headers.items()}
+            answered = await client.post(path, content=body, headers=sent)
         finally:
             await server.batcher.close()
     if answered.headers.get("content-type") == "application/json":
