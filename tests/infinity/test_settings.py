@@ -83,7 +83,7 @@ def test_what_cannot_be_set_is_named(path: str, value: str, message: str) -> Non
         with_settings(SPEC, {path: value})
 
 
-@pytest.mark.parametrize("whole", [5, [1], "null", "{}", True])
+@pytest.mark.parametrize("whole", [5, [1], "7", True])
 def test_a_part_is_given_as_a_whole_or_by_its_settings(whole: object) -> None:
     with pytest.raises(ConfigError, match=r"^filters\.captions\.min_words: filters is given as a whole too"):
         with_settings(SPEC, {"filters": whole, "filters.captions.min_words": 2})
