@@ -85,6 +85,8 @@ def with_settings(spec: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
                 raise ConfigError(f"{path}: {part} has no settings of its own; set {part} as a whole")
             if place[part] is None:
                 place[part] = {}
+            if not isinstance(place[part], dict):
+                raise ConfigError(f"{path}: {part} is given as a whole too; expected one of both")
             place, kind = place[part], inner
         hint = _hint(kind, name, path, spec)
         place[name] = _parsed(value, hint, path) if isinstance(value, str) else value
@@ -113,7 +115,7 @@ def _parsed(text: str, hint: Any, path: str) -> Any:
         return [_parsed(part.strip(), inner, path) for part in text.split(",") if part.strip()]
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected {_in_words(hint)}, got {text[:80]!r}") from error
 
 

@@ -25,6 +25,7 @@ from infinity.jobs.spec import load_report
 from infinity.jobs.upkeep.fleet import fleet
 from infinity.jobs.upkeep.inventory import take_inventory
 from infinity.jobs.upkeep.plans import finished_models
+from infinity.reporting.plots.beside_recipe import beside_recipe
 from infinity.reporting.tracking.tracked import send
 from infinity.studies.values import seconds_of
 from infra.processes import Register
@@ -73,6 +74,7 @@ RECORDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "plan of a run": ("run.json", lambda root: load_plan(str(root))),
     "plan of a run that has a model": ("run.json", lambda root: model_folder(str(root))),
     "spec": ("spec.json", lambda root: load_spec(str(root / "spec.json"))),
+    "spec beside curves": ("spec.json", lambda root: beside_recipe(str(root / "metrics.jsonl"), {})),
     **{f"report of {kind}": (f"{JOB}/report.json", read_report(kind)) for kind in KINDS},
     "report of an evaluation": ("e/report.json", lambda root: results.load(str(root / "e"))),
     "report on a model's card": ("t/report.json", read_training),

@@ -85,10 +85,10 @@ def _curves(folder: str) -> list[str]:
     steps: dict[int, Mapping[str, Any]] = {}
     for line in storage.read_text(uri).splitlines():
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_int=float)  # whole numbers of any length
             steps[int(row["step"])] = row  # a training that went back has told some steps twice
-        except (ValueError, KeyError, TypeError):
-            continue  # the line is being written
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue  # the line is being written, or damaged
     rows = [steps[step] for step in sorted(steps)]
     names = [name for name in (rows[-1] if rows else {}) if name != "step" and "." not in name]
     lines = ["| metric | course | first | last |", "|---|---|---|---|"]
@@ -101,7 +101,7 @@ def _curves(folder: str) -> list[str]:
 
 def course(values: list[float]) -> str:
     """Return a curve as one line of characters: means of equal stretches, from the lowest to the highest level."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for value in values if abs(value) < 1e300]  # whose sums are finite
     if not known:
         return ""
     width = min(CURVE_WIDTH, len(known))

@@ -256,6 +256,11 @@ class _File:
             raise CheckpointError(
                 f"{self.uri}: damaged checkpoint: {self.name} is not a safetensors file that can be read ({error})"
             ) from error
+        except (TypeError, RuntimeError) as error:  # of huge shapes, with a trace of torch's own in the message
+            kind = type(error).__name__
+            raise CheckpointError(
+                f"{self.uri}: damaged checkpoint: {self.name} is not a safetensors file that can be read ({kind})"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infinity.cli.console import clear_errors, err, out
-from infinity.cli.upkeep import CpuHour, GpuHour, PrefectUrl, Registry, Root, State
+from infinity.cli.upkeep import CpuHour, GpuHour, PrefectUrl, Registry, Root, State, check_prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,8 @@ def metrics(
     """Print figures of all runs, champions and flow runs for Prometheus; write them with -o, or serve with --port."""
     with clear_errors():
         from infinity import storage
+
+        check_prices(cpu_hour, gpu_hour)
 
         def text() -> bytes:
             return _text(root, registry, prefect_url, state, (cpu_hour, gpu_hour))

@@ -179,9 +179,7 @@ def fleet(
         from infinity.jobs.upkeep.inventory import take_inventory
         from infinity.reporting.fleet import render_fleet
 
-        for name, price in (("--cpu-hour", cpu_hour), ("--gpu-hour", gpu_hour)):
-            if not 0 <= price < math.inf:
-                raise ValueError(f"{name}: expected a price of at least 0, got {price}")
+        check_prices(cpu_hour, gpu_hour)
         inventory = take_inventory(root)
         _tell_if_empty(inventory)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
@@ -197,6 +195,17 @@ def fleet(
             when = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
             storage.write_text(output, render_fleet(cards, root=inventory.root, when=when))
             out.say(output)
+
+
+def check_prices(cpu_hour: float, gpu_hour: float) -> None:
+    """Refuse prices that are none.
+
+    Raises:
+        ValueError: A price is negative, infinite or no number.
+    """
+    for name, price in (("--cpu-hour", cpu_hour), ("--gpu-hour", gpu_hour)):
+        if not 0 <= price < math.inf:
+            raise ValueError(f"{name}: expected a price of at least 0, got {price}")
 
 
 def compare_runs(

@@ -46,11 +46,6 @@ class SamplingPlan:
         """
         return max((k + 1 for k, factor in enumerate(self.guidance) if factor != 1.0), default=0)
 
-    @property
-    def is_doubled(self) -> bool:
-        """Whether any scale needs the unconditional half."""
-        return self.num_doubled > 0
-
     def doubled(
         self, transformer: Transformer, text: TextCondition, negative: TextCondition | None, k: int
     ) -> TextCondition:

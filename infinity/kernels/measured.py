@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
         known = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         logger.warning("%s: cannot be read (%s); kernels are measured again", path, error)
         return {}
     return {name: found for name, found in known.items() if isinstance(found, dict)}

@@ -103,6 +103,8 @@ def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file.uri}: expected a safetensors file ({error})") from error
+        except (KeyError, TypeError, RuntimeError) as error:  # of types that torch does not have, and of huge shapes
+            raise ValueError(f"{file.uri}: expected a safetensors file ({type(error).__name__})") from error
     try:
         # Files of torch 1.5 and older are no archives, and cannot be mapped into memory.
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -47,7 +47,7 @@ def _arms(study: Study, world: World, seed: int) -> Arms:
         found = study.arms(world, seed)
     except ValueError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"study {study.name}: its arms raised {type(error).__name__}: {error}") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"study {study.name}: expected arms as a dict of jobs, got {type(found).__name__}")

@@ -35,14 +35,14 @@ def load_study(name: str) -> Study:
 def _read(path: Path) -> Study:
     try:
         study = runpy.run_path(str(path)).get("STUDY")
-    except Exception as error:  # a page is a program of its user, which may raise anything
+    except (Exception, SystemExit) as error:  # a page is a program of its user, which may raise anything
         raise ValueError(f"{path}: {told(error, path)}") from error
     if not isinstance(study, Study):
         raise ValueError(f"{path}: expected a page that sets STUDY to a Study, found {type(study).__name__}")
     return study
 
 
-def told(error: Exception, path: Path) -> str:
+def told(error: BaseException, path: Path) -> str:
     """Return what a page raised and the last of its lines that led there."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
     line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)

@@ -119,6 +119,8 @@ def _samples(folder: Path) -> dict[str, torch.Tensor]:
                 found |= {name: opened.get_slice(name)[:_SAMPLED_ROWS] for name in opened.keys() if _says(name)}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{file}: expected a safetensors file ({error})") from error
+        except (KeyError, TypeError, RuntimeError) as error:  # of types that torch does not have, and of huge shapes
+            raise ValueError(f"{file}: expected a safetensors file ({type(error).__name__})") from error
     for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
         try:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

@@ -109,7 +109,7 @@ def load_adapter(uri: str) -> Adapter:
         raise AdapterError(f"{uri}: expected an adapter ({TENSORS_FILE} and {CONFIG_FILE}), found none") from error
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # the latter of huge shapes
         raise AdapterError(f"{file}: damaged, or not a safetensors file ({type(error).__name__})") from error
     config: dict[str, Any] | None = None
     if storage.exists(about):

@@ -205,7 +205,8 @@ def drawings(world: World, rng: random.Random) -> None:
     length = struct.unpack(">I", png[33:37])[0]
     chunk = _chunk(b"iTXt", b"infinity\0\0\0\0\0" + _written(text))
     file = world.scratch / "a.png"
-    file.write_bytes(png[:33] + chunk + png[33 + 12 + length :])
+    data = png[:33] + chunk + png[33 + 12 + length :]
+    file.write_bytes(odd_bytes(rng, data) if rng.random() < 0.2 else data)
     command("redo", file, *(["-c", world.model] if rng.random() < 0.9 else []), "-o", world.scratch / "out")
 
 

@@ -19,9 +19,10 @@ from tests.fuzz.doors import DOORS, FORESEEN
 from tests.fuzz.files import FILES
 from tests.fuzz.networks import NETWORKS
 from tests.fuzz.recent import RECENT
+from tests.fuzz.services import SERVICES
 from tests.fuzz.world import World
 
-EVERY_DOOR = {**DOORS, **FILES, **NETWORKS, **RECENT}
+EVERY_DOOR = {**DOORS, **FILES, **NETWORKS, **RECENT, **SERVICES}
 
 LIMIT_S = 10.0
 """Of processor time; and of a clock, unless a machine may be too busy for that."""

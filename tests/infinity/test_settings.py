@@ -83,6 +83,17 @@ def test_what_cannot_be_set_is_named(path: str, value: str, message: str) -> Non
         with_settings(SPEC, {path: value})
 
 
+@pytest.mark.parametrize("whole", [5, [1], "7", True])
+def test_a_part_is_given_as_a_whole_or_by_its_settings(whole: object) -> None:
+    with pytest.raises(ConfigError, match=r"^filters\.captions\.min_words: filters is given as a whole too"):
+        with_settings(SPEC, {"filters": whole, "filters.captions.min_words": 2})
+
+
+def test_brackets_without_end_are_no_value() -> None:
+    with pytest.raises(ConfigError, match=r"^samples_per_shard: expected whole number, got '\[\["):
+        with_settings(SPEC, {"samples_per_shard": "[" * 100_000})
+
+
 def test_the_command_line_lists_them_and_refuses_what_is_none() -> None:
     listed = CliRunner().invoke(app, ["data", "settings"]).output
     assert all(f"  {setting.path} (" in listed for setting in settings_of(BuildDatasetSpec))

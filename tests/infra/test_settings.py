@@ -81,3 +81,23 @@ def test_a_wrong_variable_is_told_in_one_sentence(
     assert str(caught.value).startswith(f"{variable}: expected {expected}")
     assert str(caught.value).endswith(f", found {value!r}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["INFINITY_PRICE_CPU_HOUR", "INFINITY_PRICE_GPU_HOUR", "INFINITY_SERVER_PATIENCE_S"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "1e999", "cheap"])
+def test_prices_and_times_are_finite_numbers(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=rf"^{name}: expected .*, found '{value}'$"):
+        settings.__wrapped__()
+
+
+def test_each_wrong_variable_is_a_sentence_with_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("INFINITY_FILES_PORT", "0"), ("PREFECT_API_URL", "here"), ("INFINITY_LOG_FORMAT", "xml")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        settings.__wrapped__()
+    found = sorted(str(error.value).split("; "))
+    assert [sentence.partition(":")[0] for sentence in found] == [
+        "INFINITY_FILES_PORT", "INFINITY_LOG_FORMAT", "PREFECT_API_URL",
+    ]  # fmt: skip
+    assert "expected greater than or equal to 1, found '0'" in found[0]

@@ -26,7 +26,7 @@ ROOMS = (
 """Folders that belong to the core with all their files, wherever in the library they lie."""
 
 MODULES = {
-    "core": ("bits", "scales"),
+    "core": ("bits", "ranges", "scales"),
     "evaluation": (
         "anchors", "answers", "bootstrap", "chance", "contest", "distribution", "feature_distances", "floors",
         "found", "frechet", "gate", "gate_rule", "image_quality", "leaderboard", "lists", "margins", "mean_state",
@@ -39,7 +39,7 @@ MODULES = {
         "fingerprint", "fitting", "hamming", "histograms", "joining", "label_files", "layout", "minhash",
         "near_duplicates", "shards", "shuffle", "stated_colours", "stream", "table_rows", "takedown",
     ),
-    "jobs": ("seconds",),
+    "jobs": ("plans", "references", "removal", "rules", "seconds"),
 }  # fmt: skip
 """Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 

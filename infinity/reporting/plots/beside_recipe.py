@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infinity import storage
+from infinity.config import ConfigError
 from infinity.reporting.plots.charts import Ribbon
 from infinity.reporting.plots.curves import Points
 from infinity.reporting.plots.reference import JUDGED, ReferenceCurves, curves_for, departures
+from infinity.storage.json_files import read_object
 
 SPEC_FILE = "spec.json"
+_REMEDY = "restore the file, or delete it: then the page is written without the recipe's range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,18 @@ def beside_recipe(metrics: str, curves: Mapping[str, Points]) -> BesideRecipe | 
         curves: Curves of the log.
 
     Raises:
+        ConfigError: The spec is damaged.
         StorageError: The spec cannot be read.
     """
     uri = storage.join(storage.parent(metrics), SPEC_FILE)
     if not storage.exists(uri):
         return None
-    stored = json.loads(storage.read_text(uri))
-    reference = curves_for(stored["kind"], stored["spec"])
+    stored = read_object(uri, remedy=_REMEDY)
+    try:
+        reference = curves_for(stored["kind"], stored["spec"])
+    except (KeyError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{uri}: expected the spec of a training, found another ({found:.80}); {_REMEDY}") from error
     if reference is None:
         return None
     outside = departures(curves, reference)

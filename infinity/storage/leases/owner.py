@@ -8,8 +8,13 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from infinity.config import Config
+from infinity.ranges import Range
+
+MAX_PID = 2**31 - 1
+"""Largest number of a process; the system takes no larger one, and negative ones are groups."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +30,7 @@ class Owner(Config):
 
     who: str
     machine: str
-    number: int
+    number: Annotated[int, Range(1, MAX_PID)]
     started: int
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from prefect import flow
 
+from flows.pages import live
 from flows.pages.live import CURVE_WIDTH, LivePage, course
 from flows.records.plan import new_plan
 from infinity.jobs.progress import Progress
@@ -60,3 +61,21 @@ def test_the_page_is_one_artifact_that_shows_step_curves_samples_and_the_command
         assert words in page
     assert "bit_0" not in page
     assert len(page) < 20_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[" * 100_000, "[1]", "7", '{"loss": 1}', '{"step": "x"}', '{"step": 1e999, "loss": 1}', '{"step": NaN}'],
+)
+def test_a_damaged_line_of_metrics_is_passed_over(line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"step": 2, "loss": 0.5}}\n')
+    (table,) = live._curves(str(tmp_path))
+    assert table.splitlines()[2:] == ["| loss | \u2581 | 0.5 | 0.5 |"]
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e308", "-1e308", "1e999", "NaN", '"x"', "null", "true"])
+def test_numbers_beyond_all_measure_do_not_end_the_page(number: str, tmp_path: Path) -> None:
+    rows = [f'{{"step": {step}, "loss": {value}}}' for step, value in enumerate(["0.5", number, number, "0.25"])]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(rows))
+    (table,) = live._curves(str(tmp_path))
+    assert table.endswith("| 0.5 | 0.25 |")

@@ -31,8 +31,10 @@ def test_a_damaged_run_stands_beside_the_others(tmp_path: Path) -> None:
     assert told.stdout.count("its plan cannot be read by this version") == 2
 
 
+@pytest.mark.parametrize("command", ["fleet", "metrics"])
+@pytest.mark.parametrize("option", ["--cpu-hour", "--gpu-hour"])
 @pytest.mark.parametrize("price", ["nan", "inf", "-1"])
-def test_a_price_is_a_number(tmp_path: Path, price: str) -> None:
-    told = CliRunner().invoke(app, ["fleet", str(tmp_path), "--cpu-hour", price])
+def test_a_price_is_a_number(tmp_path: Path, command: str, option: str, price: str) -> None:
+    told = CliRunner().invoke(app, [command, str(tmp_path), f"{option}={price}"])
     assert told.exit_code == 1
-    assert "--cpu-hour: expected a price of at least 0" in " ".join(told.output.split())
+    assert f"{option}: expected a price of at least 0" in " ".join(told.output.split())

@@ -75,7 +75,9 @@ def test_another_processor_or_torch_is_measured_again_and_both_are_kept(
     assert set(json.loads(kept.read_text())) == {"A", "B"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"A": 3}', '{"A": {"upsample": "plain"}}', '{"A": {"upsample": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"A": 3}', '{"A": {"upsample": "plain"}}', '{"A": {"upsample": 1}}', "[" * 100_000]
+)
 def test_a_damaged_file_is_measured_again(text: str, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text(text)

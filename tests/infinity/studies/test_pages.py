@@ -42,6 +42,8 @@ def said(*options: str) -> str:
         ("STUDY = (", "SyntaxError"),
         ("import nothing_of_this_name", "line 1 raised ModuleNotFoundError"),
         ("x = 1\n\ny = x / 0\n", "line 3 raised ZeroDivisionError"),
+        ("x = 1\nraise SystemExit", "line 2 raised SystemExit"),
+        ("import sys\nsys.exit('done')", "line 2 raised SystemExit: done"),
         ("STUDY = 5", "expected a page that sets STUDY to a Study, found int"),
         ("", "found NoneType"),
         ("\x00", "my_page.py"),
@@ -64,6 +66,7 @@ def test_a_page_that_cannot_be_run_is_named_with_its_line(text: str, message: st
         ("return {'a': ['x'], 'b': world.data()}", "arm 'a' needs a list of at least one job"),
         ("return {'a': world.wrong(), 'b': world.data()}", "AttributeError"),
         ("return {}['a']", "KeyError"),
+        ("raise SystemExit(3)", "its arms raised SystemExit: 3"),
     ],
 )
 def test_arms_that_are_none_are_told(body: str, message: str, tmp_path: Path) -> None:

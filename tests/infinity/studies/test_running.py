@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from infinity import storage
+from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.study import StudyResult
+from infinity.studies import running
 from infinity.studies.grid import parse_seeds
 from infinity.studies.running import JSON_FILE, PAGE_FILE, StudyRun, run_study
 from infinity.studies.study import Arms, Study, better
@@ -68,6 +71,33 @@ def test_a_study_ends_in_a_verdict_a_page_and_a_json_file_and_is_not_run_twice(t
     assert again.ran == []
     assert repeated.contrasts == result.contrasts
     assert repeated.cost.num_done_before == repeated.cost.num_jobs - 2, "of the cell that was given up"
+
+
+class Timed(WrittenReports):
+    """Takes three seconds for a job, two of them on a processor."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        super().__init__(law)
+        self._clock = clock
+
+    def __call__(self, jobs: Sequence[JobSpec], progress: ProgressSink) -> None:
+        super().__call__(jobs, progress)
+        self._clock.now += 3.0 * len(jobs)
+        self._clock.used += 2.0 * len(jobs)
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_the_cost_is_the_time_of_all_jobs_and_of_the_processor_where_one_process_does_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    clock = SimpleNamespace(now=1000.0, used=50.0)
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.used))
+    jobs = Timed(clock)
+    with in_process() if here else nullcontext():
+        result = run_study(started(tmp_path), run_jobs=jobs)
+    assert result.cost.jobs_s == 3.0 * len(jobs.ran)
+    assert result.cost.processor_s == (2.0 * len(jobs.ran) if here else None)
+    assert {row.seconds for row in result.rows if row.values} == {3.0}
 
 
 def test_more_seeds_cost_their_own_cells_only(tmp_path: Path) -> None:

@@ -47,10 +47,13 @@ def test_what_was_added_lies_on_the_disk_after_a_flush_and_after_a_while(
     (path,) = tmp_path.iterdir()
     first = path.stat().st_size
     board.add_scalar("loss", 1.0, 1)
+    assert path.stat().st_size == first, "not at every event"
     board.flush()
     second = path.stat().st_size
     monkeypatch.setattr(tensorboard_file, "FLUSH_EVERY_S", 0.0)
     board.add_scalar("loss", 1.0, 2)
+    assert board.file_writer.get_logdir() == str(tmp_path)
+    assert list(board.all_writers) == [str(tmp_path)]
     assert 0 < first < second < path.stat().st_size
     board.close()
 
@@ -68,6 +71,7 @@ def test_a_board_that_goes_on_says_from_which_step_earlier_events_do_not_count(t
         events = list(loader.LegacyEventFileLoader(str(path)).Load())
         found = [event.step for event in events if event.session_log.status == SessionLog.START]
         assert found == started
+        assert [event.step for event in events[1:] if event.file_version] == started, "readers of its form"
 
 
 def add_many(add: Callable[[int], object]) -> None:

@@ -11,6 +11,12 @@ def test_configuration_survives_json() -> None:
     assert TransformerConfig.from_json(config.to_json()) == config
 
 
+def test_the_defaults_are_those_of_published_checkpoints() -> None:
+    config = TransformerConfig(width=64, num_heads=2, depth=1, num_bits=4, text_channels=32, max_text_tokens=8)
+    told = (config.max_scales, config.scale_embedding_period, config.drop_path, config.condition_drop, config.norm_eps)
+    assert told == (15, 0, 0.1, 0.1, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("width", "ratio", "hidden"),
     [(128, 4.0, 512), (96, 4.0, 512), (160, 4.0, 512), (224, 4.0, 1024), (2080, 4.0, 8192), (1152, 4.0, 4608)],

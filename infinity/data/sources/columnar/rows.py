@@ -111,7 +111,7 @@ def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
         features = about["info"]["features"]
         classes = {name: each for name, each in features.items() if each.get("_type") == "ClassLabel"}
         return {name: tuple(map(str, each["names"])) for name, each in classes.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -61,3 +61,7 @@ def test_every_rule_has_a_reason_of_its_own_and_settings_survive_json() -> None:
 )
 def test_a_rule_is_on_with_either_limit(minimum: float | None, maximum: float | None, is_on: bool) -> None:
     assert ScoreRule(reason="dull", score="warmth", minimum=minimum, maximum=maximum).is_on == is_on
+
+
+def test_flat_pictures_are_left_out_where_nothing_is_said() -> None:
+    assert FilterConfig().min_contrast == 1.0

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from infinity.data.images.decoding import UnreadableError, decode
-from infinity.data.images.stated_colours import StatedColours, reads_alike, stated_colours
+from infinity.data.images.stated_colours import StatedColours, _colorants, _written, reads_alike, stated_colours
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.infinity.data.images.test_colours import P3, by_littlecms, far, grey_profile
 from tests.infinity.data.images.test_colours import SRGB as SRGB_PROFILE
@@ -256,9 +257,8 @@ def packed_grey(bits: int, clear: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_transparent_levels_of_packed_grey_become_white(bits: int) -> None:
-    clear = 1
+@pytest.mark.parametrize(("bits", "clear"), [(bits, clear) for bits in (1, 2, 4) for clear in range(2**bits)])
+def test_transparent_levels_of_packed_grey_become_white(bits: int, clear: int) -> None:
     found = np.asarray(decode(packed_grey(bits, clear), LIMIT).image)[0, : 2**bits, 0].tolist()
     steps = [level * 255 // (2**bits - 1) for level in range(2**bits)]
     assert found == [255 if level == clear else step for level, step in enumerate(steps)]
@@ -466,3 +466,30 @@ def test_the_profile_is_the_one_that_littlecms_writes_of_the_same_points(gamma: 
         3 if gamma is None else 0,
         pytest.approx(wanted, abs=1e-4),
     )
+
+
+@pytest.mark.parametrize("tables", [1, 3])
+@pytest.mark.parametrize("length", [2**8, 2**4])
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.6])
+def test_the_exponent_of_a_table_is_read_at_its_middle(tables: int, length: int, gamma: float) -> None:
+    curve = [round(65535 * (place / (length - 1)) ** gamma) for place in range(length)] * tables
+    points = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+    image: Any = SimpleNamespace(tag_v2={301: tuple(curve), 319: points}, format="TIFF")
+    found = stated_colours(image, None)
+    assert found is not None
+    assert found.gamma == pytest.approx(gamma, rel=1e-3)
+    assert found.points == ((0.3127, 0.3290), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+
+
+def test_a_profile_of_stated_colours_is_one_of_the_standard_to_the_byte() -> None:
+    for gamma in (None, 2.2):
+        written = StatedColours("x", ((0.3127, 0.3290), *WIDE["p3"]), gamma)  # type: ignore[arg-type]
+        data = _written(_colorants(written.points), gamma)
+        assert int.from_bytes(data[:4], "big") == len(data)
+        assert (data[4:8], data[8:12], data[12:24], data[36:40]) == (bytes(4), b"\4\x20\0\0", b"mntrRGB XYZ ", b"acsp")
+        assert data[68:80] == bytes.fromhex("0000f6d6 00010000 0000d32d"), "the white of every profile"
+        tags = [struct.unpack_from(">4sII", data, 132 + 12 * place) for place in range(data[131])]
+        assert [name for name, _, _ in tags] == [b"rXYZ", b"gXYZ", b"bXYZ", b"wtpt", b"rTRC", b"gTRC", b"bTRC"]
+        assert all(at % 4 == 0 and at + size <= len(data) for _, at, size in tags)
+        sums = sum(np.array(struct.unpack_from(">3i", data, at + 8)) for _, at, _ in tags[:3])
+        assert np.abs(sums - [0xF6D6, 0x10000, 0xD32D]).max() <= 2, "white is the sum of the colorants"

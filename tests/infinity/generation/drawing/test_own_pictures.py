@@ -13,6 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.data.images.decoding import UnreadableError
+from infinity.generation.drawing import own_pictures
 from infinity.generation.drawing.own_pictures import source_of
 from infinity.generation.editing.masks import pixel_mask
 from infinity.generation.editing.sources import bits_of_image
@@ -212,3 +214,14 @@ def test_colours_are_those_that_a_viewer_shows_through_every_door(pipe: Infinity
     for mode in ("La", "LA", "RGBa", "PA", "CMYK", "I", "F", "1"):
         assert pipe.source(colours.convert(first.get(mode, "RGB")).convert(mode)).size_px == (24, 24)
         assert pixel_mask(colours.convert(first.get(mode, "RGB")).convert(mode), (24, 24)).shape == (24, 24)
+
+
+def test_a_picture_that_is_too_large_is_refused_before_its_settings_are_looked_for(
+    pipe: InfinityPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may stand behind the pixels, which would be decoded first."""
+    data, asked = file_of(pipe, tmp_path).read_bytes(), list[bytes]()
+    monkeypatch.setattr(own_pictures, "drawing_in", lambda given, **_: asked.append(given))
+    with pytest.raises(UnreadableError, match="too many pixels"):
+        source_of(pipe, data, where="file", max_pixels=10)
+    assert asked == []

@@ -66,6 +66,9 @@ def test_ray_is_asked_for_a_number_or_for_bounds(fewest: int | None, asked: Any)
     config = scaling(WorkersConfig(num_workers=3, min_workers=fewest, threads=4))
     assert config.num_workers == asked
     assert config.resources_per_worker == {"CPU": 4}
+    assert config.elastic_resize_monitor_interval_s == elastic.RESIZE_EVERY_S
+    on_gpus = scaling(WorkersConfig(num_workers=3, min_workers=fewest, threads=2, use_gpu=True))
+    assert (on_gpus.use_gpu, on_gpus.resources_per_worker) == (True, {"CPU": 2, "GPU": 1})
 
 
 @pytest.mark.parametrize(
@@ -110,9 +113,10 @@ def test_room_is_what_no_other_job_holds_on_machines_that_answer(
 ) -> None:
     nodes = [{"NodeID": name, "Alive": True, "NodeManagerAddress": name, "NodeManagerPort": 1} for name in answering]
     nodes.append({"NodeID": LOST, "Alive": True, "NodeManagerAddress": LOST, "NodeManagerPort": 1})
+    nodes.append({"NodeID": "dead", "Alive": False, "NodeManagerAddress": HEAD, "NodeManagerPort": 1})
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     monkeypatch.setattr(elastic, "probe", lambda address: None if address.partition(":")[0] in answering else "gone")
-    found = {name: {"CPU": cpus} for name, cpus in free.items()}
+    found = {name: {"CPU": cpus} for name, cpus in {**free, "dead": 8.0}.items()}
     monkeypatch.setattr("ray._private.state.available_resources_per_node", lambda: found)
     policy = elastic_policy(scaling(ELASTIC.replace(threads=2)), Stop(), lambda _progress: None)  # type: ignore[arg-type]
     policy._places = places
@@ -135,6 +139,21 @@ def test_workers_store_their_state_before_there_are_more(
     assert type(decision).__name__ == "NoopDecision", "Ray would kill the workers"
     assert policy._places == (HEAD, LOST)
     assert stop.bell.rung() == pauses
+    policy.before_controller_execute_resize_decision(None)
+    assert policy._places == (), "given back before new workers start"
+
+
+def test_places_are_waited_for_as_long_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+    from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+
+    monkeypatch.setenv(WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, "1")
+    heard: list[Any] = []
+    monkeypatch.setattr(ElasticScalingPolicy, "after_controller_start", lambda _self, context: heard.append(context))
+    policy = elastic_policy(scaling(ELASTIC), Stop(), lambda _progress: None)  # type: ignore[arg-type]
+    policy.after_controller_start("context")
+    assert float(os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR]) == elastic.PLACES_S
+    assert heard == ["context"], "Ray's own begin is not left out"
 
 
 def test_a_training_without_room_says_what_it_waits_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

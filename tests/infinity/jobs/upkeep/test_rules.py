@@ -333,3 +333,39 @@ def test_what_a_schedule_or_a_waiting_run_of_prefect_names_stays(tmp_path: Path,
 def test_a_server_that_does_not_answer_ends_everything() -> None:
     with pytest.raises(PrefectUnknownError, match="--without-prefect"):
         list(scheduled_texts(PrefectAddress("http://127.0.0.1:1/api")))
+
+
+def make_old(place: str, moment: float) -> None:
+    """Set the time of a file's last change, or that of all files below a folder."""
+    for path in [Path(place)] if Path(place).is_file() else Path(place).rglob("*"):
+        os.utime(path, (moment, moment))
+
+
+def test_what_is_just_as_old_as_the_rules_say_stays_and_what_is_older_goes(tmp_path: Path) -> None:
+    now, day_s = 2_000_000_000.0, 86_400.0
+    run_folder = str(tmp_path / "demo")
+    unfinished = [write_stage(run_folder, stage_name("tokenizer", n), done=False) for n in range(2)]
+    done = [write_stage(run_folder, stage_name("evaluation", n)) for n in range(2)]
+    files = [
+        storage.join(run_folder, name)
+        for name in ("shards/train-0-abc.tar", "shards/train-1-abc.tar", ".x.0.part", ".x.1.part", "reduced/0.parquet")
+    ]
+    for uri in files:
+        storage.write_text(uri, "x")
+    states = {f"step-000000{n}0": True for n in (1, 2, 3)}
+    trained = write_stage(run_folder, stage_name("transformer", 5), states=states)
+    write_plan(run_folder, [trained])
+    first, second, _ = (f"{trained}/state/{name}" for name in states)
+    for young, old, age_s in (
+        (unfinished[0], unfinished[1], 30 * day_s), (done[0], done[1], day_s), (files[0], files[1], day_s),
+        (files[2], files[3], day_s), (first, second, day_s),
+    ):  # fmt: skip
+        make_old(young, now - age_s)
+        make_old(old, now - age_s - 1.0)
+    make_old(files[4], now - day_s)
+    expected = {unfinished[1], done[1], files[1], files[3], second}
+    for rules in (GcRules(), GcRules(caches=True)):
+        assert {item.uri for item in gc_plan(take_inventory(str(tmp_path)), rules, {}, now=now).removable} == expected
+    make_old(files[4], now - day_s - 1.0)
+    plan = gc_plan(take_inventory(str(tmp_path)), GcRules(caches=True), {}, now=now)
+    assert {item.uri for item in plan.removable} == expected | {f"{run_folder}/reduced"}

@@ -230,3 +230,54 @@ def test_memory_stays_small_while_a_large_archive_is_listed_and_read(tmp_path: P
     grown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert int(grown) < 20 * 1024
     assert io.BytesIO((tmp_path / "x.zip").read_bytes()).getbuffer().nbytes > 60 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("content", "packed", "fault"),
+    [
+        (2**24, 1, ""), (2**24 + 1, 1, "zip bomb"), (200 * 10**6, 10**6, ""), (200 * 10**6 + 1, 10**6, "zip bomb"),
+        (2**28, 2**28, ""), (2**28 + 1, 2**28, "an entry of 268,435,457 bytes, more than 268,435,456"),
+    ],
+)  # fmt: skip
+def test_limits_of_an_entry_are_as_they_are_stated(content: int, packed: int, fault: str) -> None:
+    info = zipfile.ZipInfo("a")
+    info.file_size, info.compress_size = content, packed
+    found = archives._fault(info, overlaps=False)
+    assert fault in found
+    assert bool(found) == bool(fault)
+
+
+def test_content_that_is_kept_for_threads_that_are_gone_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = write(tmp_path / "x.zip", CONTENT)
+    for threads, kept in ((64, 65), (65, 1)):
+        monkeypatch.setattr(archives, "_last", dict.fromkeys(range(-threads, 0), (("", None), b"")))
+        assert storage.read_bytes(f"{inside}/a.txt") == b"one"
+        assert len(archives._last) == kept
+
+
+def test_an_archive_is_told_by_its_ending_and_what_lies_in_one_is_none(tmp_path: Path) -> None:
+    assert storage.is_archive("a.zip")
+    assert storage.is_archive("s3://b/A.ZIP")
+    assert not storage.is_archive("a.tar")
+    assert not storage.is_archive("zip:///a.zip!/b.zip")
+    assert archives.outside(str(tmp_path)) == ()
+
+
+def test_names_that_lead_out_links_and_earlier_entries_of_a_name_are_listed_apart(tmp_path: Path) -> None:
+    path, link = tmp_path / "x.zip", zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    odd = ("../up", "/root", "a/../../b", "C:/x", "..\\y")
+    with zipfile.ZipFile(path, "w") as file:
+        for name in (*odd, "folder/", "./a//b", "C:", "twice"):
+            file.writestr(name, name)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("twice", "later")
+        file.writestr(link, "/etc/passwd")
+        file.writestr("empty/", b"")
+    inside = storage.inside_archive(str(path))
+    assert set(archives.outside(inside)) == {f"{inside}/{name}" for name in (*odd, "C:")}
+    assert [name.removeprefix(f"{inside}/") for name, _ in archives.left_out(inside)] == ["twice", "link"]
+    assert storage.list_files(inside) == tuple(f"{inside}/{name}" for name in ("a/b", "folder", "twice"))
+    assert storage.read_text(f"{inside}/twice") == "later"

@@ -21,6 +21,13 @@ def pictures(seed: int, side: int = 32, count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+def test_the_defaults_are_the_published_recipe() -> None:
+    assert AdversarialConfig(optimizer=RATE) == AdversarialConfig(
+        optimizer=RATE, from_step=0, weight=0.3, num_layers=3, base_width=128, norm="batch", lecam=0.05,
+        lecam_margin=0.1, lecam_decay=None,
+    )  # fmt: skip
+
+
 def test_the_default_is_the_published_network() -> None:
     network = PatchDiscriminator(AdversarialConfig(optimizer=RATE))
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
