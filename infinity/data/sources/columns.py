@@ -62,6 +62,7 @@ SHORT_COLUMNS += (
     "conversations",
     "vlm_caption",
     "raw",
+    "messages",
 )
 """Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
@@ -114,6 +115,18 @@ class SourceColumns(Config):
             name for name in names if any(each.endswith(FILE_NAME_ENDINGS) for each in _spellings(name, False))
         )
         return ends if len(ends) == 1 else ()
+
+    def beside_addresses(self, found: Iterable[str]) -> tuple[str, ...]:
+        """Return columns that name pictures beside an address only where these lie in the source, the likeliest first.
+
+        Example:
+            >>> SourceColumns().beside_addresses(["url", "image", "text"]), SourceColumns().beside_addresses(["image"])
+            (('image',), ())
+        """
+        names = tuple(found)
+        if self.picture is not None or not self.urls(names) or self.pictures(names):
+            return ()
+        return _guessed(names, PICTURE_COLUMNS, False)
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold an address."""
@@ -312,8 +325,16 @@ def _text_in(part: Any) -> Any:
         return part
     if str(part.get("from", part.get("role", ""))).lower() in _ASKING:
         return ""
-    fields = {name.lower(): value for name, value in part.items()}
+    fields = {name.lower(): _joined(value) for name, value in part.items()}
     return next((fields[name] for name in TEXT_FIELDS if isinstance(fields.get(name), str)), part)
+
+
+def _joined(value: Any) -> Any:
+    """Return the text of a list of parts of a message, as a chat holds pictures and texts."""
+    if not isinstance(value, list) or not all(isinstance(part, Mapping) and "type" in part for part in value):
+        return value
+    texts = [part["text"] for part in value if isinstance(part.get("text"), str)]
+    return "\n".join(texts) if texts else value
 
 
 def shown(names: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from infinity.data.sources.columns import place_of
 from infinity.storage.lines import json_objects
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-PROMPT_NAMES = ("prompt", "caption", "text")
+PROMPT_NAMES = ("prompt", "caption", "text", "prompts", "prompt_en", "prompt_zh", "prompt_cn")
 FILE_NAMES = ("file", "path", "image", "picture", "file_name", "filename", "image_path", "file_path")
 _TOLD = re.compile(r'"?sep=([,;|\t])"?\s*')
 """First line by which spreadsheets tell each other what separates cells."""
@@ -147,7 +147,8 @@ def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def plain_names(entry: object, where: str) -> object:
     """Return an object of a list of prompts with the names of its fields in small letters; others as they are.
 
-    A ``caption`` is a prompt where there is no ``prompt``, and ``prompt_id`` is an id where there is no ``id``.
+    Where there is no ``prompt``, a ``caption`` or another of ``PROMPT_NAMES`` but ``text`` is one, and ``prompt_id`` is an
+    id where there is no ``id``.
 
     Raises:
         ValueError: Two fields of one name.
@@ -156,7 +157,8 @@ def plain_names(entry: object, where: str) -> object:
         return entry
     _check_names(entry, where)
     found = {_spelled(name): value for name, value in entry.items()}
-    for name, other in (("prompt", "caption"), ("id", "prompt_id")):
+    others = [("prompt", other) for other in PROMPT_NAMES if other != "text"]  # which is what shall be drawn in letters
+    for name, other in (*others, ("id", "prompt_id")):
         if name not in found and other in found:
             found[name] = found[other]
     return found

@@ -126,10 +126,14 @@ def _table(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
 def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     if data.strip():
         _check_plain(data, uri)
+        blank = ""
         for where, line in text_lines(data, uri):
             if not line.strip():
-                raise ValueError(f"{where}: expected a prompt, found an empty line")
-            yield where, line
+                blank = blank or where
+            elif blank:  # the number of a line is the name of its prompt
+                raise ValueError(f"{blank}: expected a prompt, found an empty line before others; take it out")
+            else:
+                yield where, line
 
 
 def _check_plain(data: bytes, uri: str) -> None:

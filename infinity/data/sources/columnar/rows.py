@@ -164,7 +164,7 @@ def _caption_columns(schema: pa.Schema, columns: SourceColumns) -> tuple[str, ..
 def _holds_captions(kind: pa.DataType) -> bool:
     """Return whether a column holds captions: texts, structs with a text, or lists of these."""
     if pa.types.is_struct(kind):
-        return any(field.name.lower() in TEXT_FIELDS and _is_text(field.type) for field in kind)
+        return any(field.name.lower() in TEXT_FIELDS and _holds_captions(field.type) for field in kind)
     return _is_text(kind) or (_is_list(kind) and _holds_captions(kind.value_type))
 
 
