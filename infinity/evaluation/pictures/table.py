@@ -147,8 +147,8 @@ def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def plain_names(entry: object, where: str) -> object:
     """Return an object of a list of prompts with the names of its fields in small letters; others as they are.
 
-    Where there is no ``prompt``, a ``caption`` or another of ``PROMPT_NAMES`` but ``text`` is one, and ``prompt_id`` is an
-    id where there is no ``id``.
+    Where there is no ``prompt``, a ``caption`` or another of ``PROMPT_NAMES`` but ``text`` is one; where there is no
+    ``id``, a ``prompt_id``.
 
     Raises:
         ValueError: Two fields of one name.
