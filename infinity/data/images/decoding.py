@@ -217,9 +217,9 @@ def decode(
     still = header.format == "JPEG" or header.num_frames == 1
     keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
-    size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
-    if header.format in NAMES:
-        size = rgb.size
+    size = rgb.size  # what is turned already when it is loaded, as TIFF, says so in no header
+    if drafted is not None:
+        size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
     converted = "" if profile is None else profile.name
     return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted, box=box)
 
