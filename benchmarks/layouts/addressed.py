@@ -73,6 +73,8 @@ ADDRESSED: tuple[Layout, ...] = (
     Layout("list: a blank behind names", files_beside(_typed("{} {}\n"))),
     Layout("list: Flickr8k-CN", files_beside(_typed("{0}#zhb#0 {1}\n{0}#zhb#1 {1} again\n")), captions=6),
     Layout("list: classes behind names", files_beside(_typed("{} 7\n")), refused="no captions at all"),
+    Layout("list: masks behind names", files_beside(_typed("{} SegmentationClass/{}.png\n")),
+           refused="no captions at all"),
     Layout("captions in files that end in _caption", files_beside(_each("{}_caption.txt"))),
     Layout("captions in files that end in -prompt", files_beside(_each("{}-prompt.txt"))),
     Layout("a folder per picture, with its caption", files_beside(

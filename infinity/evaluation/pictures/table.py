@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import parse_json
 from infinity.data.sources.columns import place_of
+from infinity.evaluation.pictures.files import is_picture
 from infinity.storage.lines import json_objects
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -74,7 +75,9 @@ def prompt_key(prompt: str) -> str:
 
 
 def read_table(uri: str, data: bytes | None = None) -> tuple[Row, ...]:
-    """Return the rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
+    """Return the rows of a table: CSV or TSV with a header, JSON lines, Parquet, or JSON.
+
+    JSON is a list of objects, an object of prompts by file, or one of files by prompt.
 
     Relative paths of pictures start from the table's folder; backslashes separate folders too. Cells of a CSV file are
     separated by commas, semicolons or tabs, whichever its header is.
@@ -200,12 +203,23 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
         if ending == ".parquet":
             return list(pq.read_table(io.BytesIO(data)).to_pylist())
         found = parse_json(data, where=uri)
-        if not isinstance(found, list):
+        rows = _by_name(found) if isinstance(found, Mapping) else found
+        if not isinstance(rows, list):
             raise ValueError(f"found {type(found).__name__}")
-        return found
+        return rows
     # Errors of pyarrow, and those of times beyond the calendar or of no zone.
     except (ValueError, OSError, pa.ArrowException, ArithmeticError, LookupError) as error:
         raise ValueError(f"{uri}: expected a table of prompt and file ({error})") from error
+
+
+def _by_name(found: Mapping[str, Any]) -> list[Any] | None:
+    """Return the rows of an object of prompts by file, or of files by prompt; None for any other object."""
+    if found and all(is_picture(name) and isinstance(value, str) for name, value in found.items()):
+        return [{"file": name, "prompt": prompt} for name, prompt in found.items()]
+    several = {prompt: files if isinstance(files, list) else [files] for prompt, files in found.items()}
+    if not found or not all(isinstance(file, str) and is_picture(file) for files in several.values() for file in files):
+        return None
+    return [{"file": file, "prompt": prompt} for prompt, files in several.items() for file in files]
 
 
 def _lines(data: bytes, uri: str, usual: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -160,7 +160,7 @@ def _without_header(lines: list[str]) -> ListForm | None:
 def _are_typed(rows: list[list[str]]) -> bool:
     """Return whether each line is a picture and words: lists of classes have a number or a single word there."""
     captions = [cells[1].strip() for cells in rows if len(cells) == 2 and _is_picture(cells[0])]
-    worded = [text for text in captions if _WORDS.search(text)]
+    worded = [text for text in captions if _WORDS.search(text) and not _is_picture(text)]
     return len(captions) == len(rows) and 2 * len(worded) > len(rows)
 
 

@@ -126,6 +126,7 @@ def test_lists_of_other_benchmarks_are_read_as_they_are_published(tmp_path: Path
             "data_list": [{"id": "00007", "prompt": "a cup"}, {"id": 9, "prompt": "two dogs"}],
         },
         "wise.json": [{"prompt_id": "00007", "Prompt": "a cup"}, {"Prompt_ID": 9, "PROMPT": "two dogs"}],
+        "by_id.json": {"00007": "a cup", "9": "two dogs"},
         "coco.json": [{"id": "00007", "caption": "a cup"}, {"id": 9, "caption": "two dogs"}],
     }
     for name, content in forms.items():
