@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from benchmarks.layouts.cases import Layout
 from benchmarks.layouts.odd import files_beside
-from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, parquet, pictures, separated
+from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, parquet, picture, pictures, separated
+from infinity.data.sources.columns import SourceColumns
 
 _WHERE = tuple(f"images/{name}" for name in NAMES)
 _PAGES = tuple(f"https://example.com/page/{i}" for i in range(3))
@@ -69,6 +70,14 @@ ADDRESSED: tuple[Layout, ...] = (
     Layout("chats: JSON lines", files_beside({"train.jsonl": lines(_CHATS)})),
     Layout("chats: JSON with texts in parts", files_beside({"train.json": json.dumps(_PARTED)})),
     Layout("chats: Parquet", _with(parquet({"image_path": list(NAMES), "messages": _SAID}))),
+    Layout("captions by model, one named", files_beside({"train.jsonl": lines(
+        [{"image": name, "captions": {"blip": "?", "llava": text}} for name, text in zip(NAMES, TEXTS, strict=True)])}),
+        columns=SourceColumns(caption="captions.llava")),
+    Layout("webdataset of a hub as Parquet, its JSON named", parquet(
+        {"png": [picture(i) for i in range(3)], "json": [json.dumps({"prompt": text}) for text in TEXTS]}),
+        columns=SourceColumns(caption="json.prompt")),
+    Layout("JSON of captions in a folder of annotations", files_beside(
+        {f"annotations/{i}.json": json.dumps({"caption": text}) for i, text in enumerate(TEXTS)}, _WHERE)),
     Layout("list: a colon behind names", files_beside(_typed("{}: {}\n"))),
     Layout("list: a blank behind names", files_beside(_typed("{} {}\n"))),
     Layout("list: Flickr8k-CN", files_beside(_typed("{0}#zhb#0 {1}\n{0}#zhb#1 {1} again\n")), captions=6),

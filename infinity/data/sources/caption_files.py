@@ -30,6 +30,7 @@ ENDINGS = (*TEXT_ENDINGS, "json", *RARE_ENDINGS)
 MAX_TEXT_BYTES = 2**20
 
 FOLDERS = frozenset(("captions", "caption", "texts", "text", "txt", "prompts", "descriptions"))
+FOLDERS |= {"annotations", "annotation", "metadata", "json", "jsons"}
 """Words in the names of folders of caption files (``celeba-caption``), beside the folder of the pictures or in it."""
 
 ALONE = ("caption", "text", "prompt", "description")
