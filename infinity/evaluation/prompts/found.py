@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from infinity import storage
 from infinity.config import parse_json
+from infinity.data.sources.file_names import folded
 from infinity.evaluation.pictures.files import content_digest, is_picture
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.pictures.table import prompt_key, read_table
@@ -22,6 +22,9 @@ METADATA_FILE = "metadata.jsonl"
 """File in every folder of GenEval's layout that says which prompt its pictures belong to."""
 
 _ENDING = r"\.[A-Za-z0-9]+"
+_LEADING_NUMBER = re.compile(r"^\d+[-_. ]+")
+_LEAST_LETTERS = 6
+"""Prompts with fewer letters and digits are not told by these alone."""
 
 Layout = Callable[[str], list[tuple[str, int]]]
 """Function from a path to the items that the file may be a picture of, each with the picture's number."""
@@ -98,6 +101,8 @@ def locate(
     pictures = {path: info for path, info in files.items() if is_picture(path)}
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id: item.id for item in known or items}
+    if not renamed:
+        _check_folders(folder, pictures, ids)
     by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
     if not by_item and (inner := only_folder(folder, pictures, ids)) is not None:
         return locate(inner, items, number, layout=layout, most=most, known=known, same=same)
@@ -141,12 +146,12 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
-    composed = {unicodedata.normalize("NFC", each): each for each in own_ids}  # macOS writes names in another form
+    own_names = _OwnNames(own_ids)
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
     numbers = _last_parts(own_ids)
     for path in paths:
-        places = [(renamed.get(name) or _own(name, own_ids, composed), place) for name, place in layout(path)]
-        named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
+        places = [(renamed.get(name) or own_names.match(name), place) for name, place in layout(path)]
+        named = [(_by_words(name.rpartition("/")[2], prompts), place) for name, place in layout(path)]
         numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
         if own is None:
@@ -162,10 +167,31 @@ def _matched(
     return by_item, unmatched
 
 
-def _own(name: str, ids: Collection[str], composed: Mapping[str, str]) -> str:
-    """Return the id that a name stands for: with the zeros of the ids, and in any of Unicode's forms."""
-    full = padded(name, ids)
-    return full if full in ids else composed.get(unicodedata.normalize("NFC", full), full)
+class _OwnNames:
+    """Ids by the names that stand for them: with other zeros, in any of Unicode's forms, in capitals.
+
+    Args:
+        ids: Ids of all items.
+    """
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self._ids = ids
+        numbers = Counter(map(folded, ids))
+        self._folded = {folded(each): each for each in ids if numbers[folded(each)] == 1}
+        self._below: dict[str, list[str]] = {}
+        for each in self._folded:
+            category, slash, last = each.rpartition("/")
+            if slash:
+                self._below.setdefault(category, []).append(last)
+
+    def match(self, name: str) -> str:
+        """Return the id that a name stands for; the name itself where it stands for none."""
+        full = padded(name, self._ids)
+        if full in self._ids:
+            return full
+        category, _, last = folded(full).rpartition("/")
+        plain = padded(last, self._below.get(category, ()))
+        return self._folded.get(f"{category}/{plain}" if category else plain, full)
 
 
 def _last_parts(ids: Iterable[str]) -> dict[str, str]:
@@ -183,9 +209,23 @@ def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
 
 
 def _names_of(prompt: str) -> tuple[str, ...]:
+    """Return a prompt as it may stand in the name of a file; of its letters and digits alone where there are enough."""
     key = prompt_key(prompt)
     flat = key.replace("/", "_")  # no file's name can hold a slash
-    return key, key.replace(" ", "_"), flat, flat.replace(" ", "_")
+    bare = _bare(key)
+    names = (key, key.replace(" ", "_"), flat, flat.replace(" ", "_"))
+    return (*names, bare) if len(bare) >= _LEAST_LETTERS else names
+
+
+def _by_words(name: str, prompts: Mapping[str, str]) -> str:
+    """Return the id of the prompt that a name spells, perhaps behind a number and without punctuation; else nothing."""
+    key = prompt_key(name)
+    forms = (key, _bare(key), _bare(_LEADING_NUMBER.sub("", key)))
+    return next((prompts[form] for form in forms if form in prompts), "")
+
+
+def _bare(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
@@ -269,15 +309,33 @@ def _check_unnamed(
 
 
 def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collection[str]) -> None:
-    """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
+    """Refuse pictures that are numbered from 1, or from 0 where the prompts begin with 1: all would be off by one."""
     if not ids or not all(name.isascii() and name.isdigit() for name in ids):
         return
     first, last = min(ids, key=_in_order), max(ids, key=_in_order)
-    beyond = f"{int(last) + 1:0{len(last)}d}"
-    if int(first) == 0 and first not in named and beyond in named:
+    numbers = {int(name) for name in named if name.isascii() and name.isdigit()}
+    if int(first) not in numbers and int(last) + 1 in numbers:
+        found = f"found none of that number, but {int(last) + 1:0{len(last)}d}, which is beyond the last prompt"
+    elif int(last) not in numbers and int(first) - 1 in numbers:
+        found = f"found {int(first) - 1:0{len(first)}d}, which is before the first prompt, and not {last}"
+    else:
+        return
+    raise PictureError(
+        f"{folder.uri}: expected pictures numbered from {first}, {found}; number them from {int(first)}, or give a "
+        "table of prompt and file"
+    )
+
+
+def _check_folders(folder: PictureFolder, paths: Iterable[str], ids: Collection[str]) -> None:
+    """Refuse numbered folders of which each holds a picture of every prompt: they are samples, and no prompts."""
+    pairs = [match.groups() for path in paths if (match := re.fullmatch(rf"(\d+)/(\d+){_ENDING}", path))]
+    tops = {padded(top, ids) for top, _ in pairs}
+    inner = {(padded(top, ids), padded(number, ids)) for top, number in pairs}
+    is_each = len(ids) > 1 and len(inner) == len(tops) * len(ids) and {number for _, number in inner} == {*ids}
+    if is_each and len(tops) > 1 and not {*ids} <= tops:
         raise PictureError(
-            f"{folder.uri}: expected pictures numbered from {first}, found none of that number, but {beyond}, which "
-            "is beyond the last prompt; number them from 0, or give a table of prompt and file"
+            f"{folder.uri}: expected <prompt>/<picture>, found {len(tops)} folders (first: {min(tops)}) with a picture "
+            "of each prompt; name the files <prompt>_<picture>, or give a table of prompt and file"
         )
 
 
