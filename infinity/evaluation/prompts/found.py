@@ -10,21 +10,25 @@ from typing import Any
 
 from infinity import storage
 from infinity.config import parse_json
-from infinity.data.sources.file_names import folded
 from infinity.evaluation.pictures.files import content_digest, is_picture
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.pictures.table import prompt_key, read_table
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PicturePlace, PromptItem, PromptSample
+from infinity.evaluation.prompts.names import (
+    ENDING,
+    OwnNames,
+    by_prompt,
+    by_words,
+    check_folders,
+    check_numbering,
+    last_parts,
+    padded,
+)
 
 logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.jsonl"
 """File in every folder of GenEval's layout that says which prompt its pictures belong to."""
-
-_ENDING = r"\.[A-Za-z0-9]+"
-_LEADING_NUMBER = re.compile(r"^\d+[-_. ]+")
-_LEAST_LETTERS = 6
-"""Prompts with fewer letters and digits are not told by these alone."""
 
 Layout = Callable[[str], list[tuple[str, int]]]
 """Function from a path to the items that the file may be a picture of, each with the picture's number."""
@@ -35,7 +39,7 @@ Same = Callable[[PromptItem, Mapping[str, Any]], bool]
 
 def in_folders(path: str) -> list[tuple[str, int]]:
     """Match ``<id>/samples/<number>.png``: files that begin with digits, as in GenEval's scorer; any picture ending."""
-    match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{_ENDING}", path)
+    match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{ENDING}", path)
     return [(match[1], int(match[2]))] if match else []
 
 
@@ -50,9 +54,9 @@ def in_folders_or_flat(path: str, descriptions: str = "short") -> list[tuple[str
     """
     if found := in_folders(path):
         return found
-    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?{descriptions}_description/(\d+){_ENDING}", path):
+    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?{descriptions}_description/(\d+){ENDING}", path):
         return [(f"{tiif[1]}/{int(tiif[2])}", 0)]
-    match = re.fullmatch(rf"((.+)_(\d+)|(.+)/(\d+)|.+){_ENDING}", path)
+    match = re.fullmatch(rf"((.+)_(\d+)|(.+)/(\d+)|.+){ENDING}", path)
     if match is None:
         return []
     pairs = [(match[2], match[3]), (match[4], match[5])]
@@ -102,8 +106,8 @@ def locate(
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id: item.id for item in known or items}
     if not renamed:
-        _check_folders(folder, pictures, ids)
-    by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
+        check_folders(folder, pictures, ids)
+    by_item, unmatched = _matched(folder, sorted(pictures), layout, by_prompt(known or items) | ids, renamed)
     if not by_item and (inner := only_folder(folder, pictures, ids)) is not None:
         return locate(inner, items, number, layout=layout, most=most, known=known, same=same)
     # GenEval's generator writes a grid.png beside the samples.
@@ -112,9 +116,9 @@ def locate(
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        for own in (ids.keys(), _last_parts(ids).keys()):
+        for own in (ids.keys(), last_parts(ids).keys()):
             numbers = {padded(name, own, 1) for path in pictures for name, _ in layout(path)}
-            _check_numbering(folder, numbers, own)
+            check_numbering(folder, numbers, own)
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
@@ -146,12 +150,12 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
-    own_names = _OwnNames(own_ids)
+    own_names = OwnNames(own_ids)
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
-    numbers = _last_parts(own_ids)
+    numbers = last_parts(own_ids)
     for path in paths:
         places = [(renamed.get(name) or own_names.match(name), place) for name, place in layout(path)]
-        named = [(_by_words(name.rpartition("/")[2], prompts), place) for name, place in layout(path)]
+        named = [(by_words(name.rpartition("/")[2], prompts), place) for name, place in layout(path)]
         numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
         if own is None:
@@ -165,94 +169,6 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
-
-
-class _OwnNames:
-    """Ids by the names that stand for them: with other zeros, in any of Unicode's forms, in capitals.
-
-    Args:
-        ids: Ids of all items.
-    """
-
-    def __init__(self, ids: Collection[str]) -> None:
-        self._ids = ids
-        numbers = Counter(map(folded, ids))
-        self._folded = {folded(each): each for each in ids if numbers[folded(each)] == 1}
-        self._below: dict[str, list[str]] = {}
-        for each in self._folded:
-            category, slash, last = each.rpartition("/")
-            if slash:
-                self._below.setdefault(category, []).append(last)
-
-    def match(self, name: str) -> str:
-        """Return the id that a name stands for; the name itself where it stands for none."""
-        full = padded(name, self._ids)
-        if full in self._ids:
-            return full
-        category, _, last = folded(full).rpartition("/")
-        plain = padded(last, self._below.get(category, ()))
-        return self._folded.get(f"{category}/{plain}" if category else plain, full)
-
-
-def _last_parts(ids: Iterable[str]) -> dict[str, str]:
-    """Return ids by their number, such as 00007 of Food/00007, where all categories share one numbering."""
-    split = [(item_id.rpartition("/")[2], item_id) for item_id in ids if "/" in item_id]
-    found = dict(split)
-    return found if len(found) == len(split) else {}
-
-
-def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
-    """Return ids by prompts that only one item has, as they are and with underscores for blanks and slashes."""
-    keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
-    numbers = Counter(key for key, _ in keys)
-    return {key: item_id for key, item_id in keys if numbers[key] == 1}
-
-
-def _names_of(prompt: str) -> tuple[str, ...]:
-    """Return a prompt as it may stand in the name of a file; of its letters and digits alone where there are enough."""
-    key = prompt_key(prompt)
-    flat = key.replace("/", "_")  # no file's name can hold a slash
-    bare = _bare(key)
-    names = (key, key.replace(" ", "_"), flat, flat.replace(" ", "_"))
-    return (*names, bare) if len(bare) >= _LEAST_LETTERS else names
-
-
-def _by_words(name: str, prompts: Mapping[str, str]) -> str:
-    """Return the id of the prompt that a name spells, perhaps behind a number and without punctuation; else nothing."""
-    key = prompt_key(name)
-    forms = (key, _bare(key), _bare(_LEADING_NUMBER.sub("", key)))
-    return next((prompts[form] for form in forms if form in prompts), "")
-
-
-def _bare(text: str) -> str:
-    return "".join(filter(str.isalnum, text.casefold()))
-
-
-def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
-    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007, and 0007 is 7.
-
-    Args:
-        ids: All ids of the benchmark; others than numbers of one length are left alone.
-        beyond: How far a number may lie beyond the last id.
-
-    Example:
-        >>> padded("7", ["00006", "00007"]), padded("8", ["00006", "00007"]), padded("7", ["a7"])
-        ('00007', '8', '7')
-    """
-    if name in ids or not ids or not (name.isascii() and name.isdigit()):
-        return name
-    last = max(ids, key=_in_order)
-    longer = name.zfill(len(last))
-    for other in (longer, name.lstrip("0") or "0"):
-        if other in ids:
-            return other
-    is_next = last.isascii() and last.isdigit() and int(last) < int(name) <= int(last) + beyond
-    return longer if is_next else name
-
-
-def _in_order(number: str) -> tuple[int, str]:
-    """Return a key that sorts numbers by their value, whether they are filled up with zeros or not."""
-    return len(number), number
 
 
 def with_missing(
@@ -305,37 +221,6 @@ def _check_unnamed(
         raise PictureError(
             f"{folder.uri}: the folder {clash[0]} has no {METADATA_FILE}, and by that of the folder "
             f"{claimed[number]} prompt {number} is drawn there; add {METADATA_FILE} or take one of them out"
-        )
-
-
-def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collection[str]) -> None:
-    """Refuse pictures that are numbered from 1, or from 0 where the prompts begin with 1: all would be off by one."""
-    if not ids or not all(name.isascii() and name.isdigit() for name in ids):
-        return
-    first, last = min(ids, key=_in_order), max(ids, key=_in_order)
-    numbers = {int(name) for name in named if name.isascii() and name.isdigit()}
-    if int(first) not in numbers and int(last) + 1 in numbers:
-        found = f"found none of that number, but {int(last) + 1:0{len(last)}d}, which is beyond the last prompt"
-    elif int(last) not in numbers and int(first) - 1 in numbers:
-        found = f"found {int(first) - 1:0{len(first)}d}, which is before the first prompt, and not {last}"
-    else:
-        return
-    raise PictureError(
-        f"{folder.uri}: expected pictures numbered from {first}, {found}; number them from {int(first)}, or give a "
-        "table of prompt and file"
-    )
-
-
-def _check_folders(folder: PictureFolder, paths: Iterable[str], ids: Collection[str]) -> None:
-    """Refuse numbered folders of which each holds a picture of every prompt: they are samples, and no prompts."""
-    pairs = [match.groups() for path in paths if (match := re.fullmatch(rf"(\d+)/(\d+){_ENDING}", path))]
-    tops = {padded(top, ids) for top, _ in pairs}
-    inner = {(padded(top, ids), padded(number, ids)) for top, number in pairs}
-    is_each = len(ids) > 1 and len(inner) == len(tops) * len(ids) and {number for _, number in inner} == {*ids}
-    if is_each and len(tops) > 1 and not {*ids} <= tops:
-        raise PictureError(
-            f"{folder.uri}: expected <prompt>/<picture>, found {len(tops)} folders (first: {min(tops)}) with a picture "
-            "of each prompt; name the files <prompt>_<picture>, or give a table of prompt and file"
         )
 
 
