@@ -18,6 +18,7 @@ how many characters a word has about."""
 _WITH_MARKS = (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
 """Code points among which all marks lie."""
 
+_PLAIN = re.compile(r"\w+")  # without marks, many times as fast
 LONE_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
 
 
@@ -30,7 +31,8 @@ def words(text: str) -> list[str]:
         >>> words("A Red-Car!"), words("लाल कार")
         (['a', 'red', 'car'], ['लाल', 'कार'])
     """
-    return _word().findall(unicodedata.normalize("NFKC", text).casefold())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return (_PLAIN if plain.isascii() else _with_marks()).findall(plain)
 
 
 def units(text: str) -> tuple[list[str], int]:
@@ -54,6 +56,6 @@ def units(text: str) -> tuple[list[str], int]:
 
 
 @cache
-def _word() -> re.Pattern[str]:
+def _with_marks() -> re.Pattern[str]:
     marks = (chr(code) for code in _WITH_MARKS if unicodedata.category(chr(code)).startswith("M"))
-    return re.compile(f"\\w[\\w{''.join(marks)}]*")
+    return re.compile(f"\\w+(?:[{''.join(marks)}]+\\w*)*")
