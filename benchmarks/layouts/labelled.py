@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.layouts.addressed import ADDRESSED
 from benchmarks.layouts.cases import LAYOUTS, Layout
 from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.packed import PACKED
@@ -87,4 +88,4 @@ LABELLED: tuple[Layout, ...] = (
     Layout("parts of a .zip", files_beside({"x.z01": b"", "x.zip.001": b""}, ()), refused="must be unpacked first"),
 )  # fmt: skip
 
-ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS + PUBLISHED + TRAINERS
+ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS + PUBLISHED + TRAINERS + ADDRESSED

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from infinity.data.dedup.words import words
+from infinity.data.dedup.words import LONE_IDEOGRAPH, WITHOUT_BLANKS, words
 
 CAPTION_SCORES = (
     "caption_chars",
@@ -23,13 +23,6 @@ CAPTION_SCORES = (
     "caption_english",
 )
 
-_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Scripts that write no blanks between words, with their marks, and how many characters a word has about.
-_WITHOUT_BLANKS = (
-    (re.compile(f"[{_IDEOGRAPHS}\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]+"), 2),
-    (re.compile("[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\uaa7f]+"), 5),
-)
-_LONE_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
 _RUN = re.compile(r"(.)\1*", re.DOTALL)
 _ENGLISH = frozenset(
     re.findall(
@@ -46,12 +39,12 @@ def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.n
 
     ``caption_chars`` and ``caption_words`` count. In scripts that write no blanks between words (Han, kana, Thai, Lao,
     Khmer, Burmese, Tibetan) words are estimated from the characters, and a lone ideograph counts as two characters: it
-    is a word. ``caption_letters`` is the share of letters among all that is not
-    blank. ``caption_char_run`` is the longest run of one character that is no digit. ``caption_word_repeats`` is the
-    share of words that are the caption's commonest word, less one occurrence: 0 where no word comes twice.
-    ``caption_script`` is the share of letters that belong to ``script``; 1 where there are no letters.
-    ``caption_english`` is the share of words that are among the commonest function words of English: running text has
-    0.3 to 0.5, lists of keywords and other languages about 0.
+    is a word. ``caption_letters`` is the share of letters among all that is neither blank nor a mark of a letter.
+    ``caption_char_run`` is the longest run of one character that is no digit. ``caption_word_repeats`` is the share of
+    words that are the caption's commonest word, less one occurrence: 0 where no word comes twice. ``caption_script`` is
+    the share of letters that belong to ``script``; 1 where there are no letters. ``caption_english`` is the share of
+    words that are among the commonest function words of English: running text has 0.3 to 0.5, lists of keywords and
+    other languages about 0.
 
     Args:
         script: First word of the Unicode names of the script's letters, for example ``LATIN``.
@@ -68,11 +61,11 @@ def is_damaged(caption: str) -> bool:
 
 def _scores(caption: str, script: str) -> tuple[float, ...]:
     found = words(caption)
-    solid = [char for char in caption if not char.isspace()]
+    solid = [char for char in caption if not char.isspace() and not unicodedata.category(char).startswith("M")]
     letters = [char for char in solid if char.isalpha()]
     commonest = max(Counter(found).values(), default=0)
     return (
-        len(caption) + bool(_LONE_IDEOGRAPH.fullmatch(caption)),
+        len(caption) + bool(LONE_IDEOGRAPH.fullmatch(caption)),
         _num_words(caption, found),
         len(letters) / len(solid) if solid else 0.0,
         max((len(match[0]) for match in _RUN.finditer(caption) if not match[1].isdigit()), default=0),
@@ -85,7 +78,7 @@ def _scores(caption: str, script: str) -> tuple[float, ...]:
 def _num_words(caption: str, found: list[str]) -> int:
     """Return the number of words between blanks; an estimate for scripts without blanks."""
     number, rest = 0, caption
-    for runs, chars in _WITHOUT_BLANKS:
+    for runs, chars in WITHOUT_BLANKS:
         number += sum(-(-len(run[0]) // chars) for run in runs.finditer(rest))
         rest = runs.sub(" ", rest)
     return len(found) if not number else number + len(words(rest))

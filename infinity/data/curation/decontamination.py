@@ -169,7 +169,7 @@ class _PromptIndex:
 
     def _sequences(self, text: str) -> frozenset[tuple[str, ...]]:
         size = self._config.ngram
-        return frozenset(each for each in shingles(text, size) if len(each) == size)
+        return frozenset(each for each in shingles(text, size) if len(each) >= size)
 
 
 def _field(row: dict[str, object], uri: str) -> str:

@@ -35,7 +35,7 @@ from infinity.data.tables import parquet_bytes, table_of
 MEASURE_VERSION = 4
 """Changes whenever a fact of the same pixels would get another value; facts of other versions are measured again."""
 
-READING_VERSION = 2
+READING_VERSION = 3
 """Changes whenever some files would be read as other pixels or rows. Facts of an earlier reading lie in a folder of
 another name; from them is taken over what they say of files that every reading so far reads alike (``reads_alike``)."""
 

@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import UInt64
 
-from infinity.data.dedup.words import words
+from infinity.data.dedup.words import units
 
 _BANDS, _ROWS = 32, 4
 _MULTIPLIERS, _ADDENDS = np.random.default_rng(0x1F).integers(0, 2**63, (2, _BANDS * _ROWS), dtype=np.uint64)
@@ -26,8 +26,12 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def shingles(text: str, size: int = 2) -> Shingles:
-    """Return sequences of ``size`` words; of a shorter text the whole text, which is then equal or unlike."""
-    found = words(text)
+    """Return sequences of ``size`` words; of a shorter text the whole text, which is then equal or unlike.
+
+    In scripts without blanks between words, they are sequences of about as many characters as these words have.
+    """
+    found, per_word = units(text)
+    size *= per_word
     if len(found) < size:
         return frozenset([tuple(found)]) if found else frozenset()
     return frozenset(tuple(found[at : at + size]) for at in range(len(found) - size + 1))

@@ -91,6 +91,7 @@ MAX_PIXELS = 178_000_000
 """Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4}
 
 
 LFS_POINTER = "a pointer of Git LFS in the place of the file; fetch the files with git lfs pull"
@@ -196,8 +197,8 @@ def decode(
         if side_px is not None:
             drafted = image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
+            _scale_clear(image)
             image.load()
-            _scale_clear(image, data)
             if header.format in NAMES and not getattr(image, "jpeg", False):  # its decoder has turned it
                 image = _without_exif(image)
             orientation = _orientation(image)  # some formats keep it behind the pixels
@@ -216,9 +217,9 @@ def decode(
     still = header.format == "JPEG" or header.num_frames == 1
     keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
-    size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
-    if header.format in NAMES:
-        size = rgb.size
+    size = rgb.size  # what is turned already when it is loaded, as TIFF, says so in no header
+    if drafted is not None:
+        size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
     converted = "" if profile is None else profile.name
     return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted, box=box)
 
@@ -271,6 +272,7 @@ def as_shown(image: Image.Image) -> Image.Image:
 
     The result has no metadata, which would be followed twice.
     """
+    _scale_clear(image)
     image.load()  # some formats keep profile and EXIF behind the pixels
     profile = profile_of(image)
     return plain(to_rgb(upright(image if profile is None else _with_exif(profile.to_srgb(image), image))))
@@ -406,11 +408,20 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _scale_clear(image: Image.Image, data: bytes) -> None:
-    """Give the transparent grey of a PNG of 1, 2 or 4 bits the level that Pillow gave to its pixels."""
+def _scale_clear(image: Image.Image) -> None:
+    """Give the transparent colour of a PNG that is not loaded yet the levels that Pillow will give to its pixels.
+
+    Greys of 1, 2 or 4 bits become 8 bits, and of colours of 16 bits the upper 8 stay.
+    """
     clear = image.info.get("transparency")
-    if image.format == "PNG" and image.mode in ("1", "L") and isinstance(clear, int) and data[24] < 8:
-        image.info["transparency"] = clear * 255 // (2 ** data[24] - 1)
+    tiles = getattr(image, "tile", ())
+    if image.format != "PNG" or clear is None or not tiles:
+        return
+    form = str(tiles[0][3])
+    if isinstance(clear, int) and form in _GREY_BITS:
+        image.info["transparency"] = clear * 255 // (2 ** _GREY_BITS[form] - 1)
+    elif isinstance(clear, tuple) and form == "RGB;16B":
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 def _white(image: Image.Image) -> float:

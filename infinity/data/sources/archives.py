@@ -28,7 +28,7 @@ class FolderContents:
 
     def without_hidden(self, folder: str) -> FolderContents:
         """Return the contents without hidden files and what lies in hidden folders: old copies, thumbnails, history."""
-        hidden = [(file, "hidden files") for file in self.files if _is_hidden(below(folder, file))]
+        hidden = [(file, "hidden files") for file in self.files if is_hidden(below(folder, file))]
         if not hidden:
             return self
         stays = set(self.files).difference(file for file, _ in hidden)
@@ -92,7 +92,13 @@ def below(folder: str, file: str) -> str:
     return file
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a name below a folder is that of a hidden file, or of one that systems keep for themselves.
+
+    Example:
+        >>> is_hidden("a/.ipynb_checkpoints/1.png"), is_hidden("a/1.png")
+        (True, False)
+    """
     return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in name.split("/"))
 
 

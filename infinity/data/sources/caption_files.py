@@ -30,8 +30,13 @@ ENDINGS = (*TEXT_ENDINGS, "json", *RARE_ENDINGS)
 MAX_TEXT_BYTES = 2**20
 
 FOLDERS = frozenset(("captions", "caption", "texts", "text", "txt", "prompts", "descriptions"))
+FOLDERS |= {"annotations", "annotation", "metadata", "json", "jsons"}
 """Words in the names of folders of caption files (``celeba-caption``), beside the folder of the pictures or in it."""
 
+ALONE = ("caption", "text", "prompt", "description")
+"""Names of the caption file of a folder with one picture; names of caption files may also end in one of these."""
+
+_SUFFIX = re.compile(rf"(.*[^/])[-_.](?:{'|'.join(ALONE)})", re.IGNORECASE)
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
@@ -94,7 +99,8 @@ class CaptionFiles:
     """Which of a folder's files hold captions of which pictures.
 
     Names that differ in capitals or in how accents are written belong together where nothing else has one of them; so
-    do names in folders side by side, one of which has a name of ``FOLDERS``.
+    do names in folders side by side, one of which has a name of ``FOLDERS``; ``cat_caption.txt`` and ``cat.png``; and
+    the one picture of a folder with its ``caption.txt``.
 
     Args:
         files: URIs of all files of the folder.
@@ -137,7 +143,7 @@ class CaptionFiles:
         if not stems or not alone:
             return {}
         found: dict[str, str] = {}
-        rules: tuple[Callable[[str, bool], Iterable[str]], ...] = (_spellings, _places)
+        rules: tuple[Callable[[str, bool], Iterable[str]], ...] = (_spellings, _places, _suffixes, _folders)
         for names_of in rules:
             texts: dict[str, list[str]] = {}
             for stem in stems:
@@ -165,6 +171,21 @@ def _places(name: str, is_text: bool) -> Iterator[str]:
             yield f"{at} " + "/".join(parts[:at] + parts[at + 1 :])
     if not is_text:
         yield from (f"{at} {name}" for at in range(len(parts)))
+
+
+def _suffixes(name: str, is_text: bool) -> Iterator[str]:
+    """Yield the name of a picture, and of a text the name without ``_caption``."""
+    if not is_text:
+        yield name
+    elif match := _SUFFIX.fullmatch(name):
+        yield match[1]
+
+
+def _folders(name: str, is_text: bool) -> Iterator[str]:
+    """Yield the folder of a picture, and of a text that is named as the caption of what lies beside it."""
+    folder, _, last = name.rpartition("/")
+    if not is_text or last.lower() in ALONE:
+        yield folder
 
 
 def _order(uri: str) -> tuple[int, str]:

@@ -62,6 +62,7 @@ SHORT_COLUMNS += (
     "conversations",
     "vlm_caption",
     "raw",
+    "messages",
 )
 """Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
@@ -80,6 +81,8 @@ _ASKING = ("human", "user", "system")
 
 HOW_TO_NAME = "name the columns (--image-column, --caption-column; in a spec under columns)"
 
+_MAX_DEPTH = 8
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceColumns(Config):
@@ -88,7 +91,8 @@ class SourceColumns(Config):
     Guesses ignore upper and lower case and what separates words (``imagePath``, ``Image Path``), and the first of
     several names counts: ``PICTURE_COLUMNS`` for pictures (in Parquet also ``bytes`` and the formats of pictures),
     ``URL_COLUMNS`` for addresses, ``LONG_COLUMNS`` for long captions, and ``SHORT_COLUMNS`` for short or only ones.
-    Captions may be numbered (``caption_0``, ``caption_1``), and are all taken then.
+    Captions may be numbered (``caption_0``, ``caption_1``), and are all taken then. A name may lead into an object, or
+    into a text of JSON: ``about.caption``.
 
     Attributes:
         picture: Column of the picture's bytes or its file.
@@ -115,6 +119,31 @@ class SourceColumns(Config):
         )
         return ends if len(ends) == 1 else ()
 
+    def opened(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a row with the cells that names such as ``about.caption`` lead to.
+
+        Example:
+            >>> SourceColumns(caption="about.caption").opened({"about": {"caption": "a cat"}})["about.caption"]
+            'a cat'
+        """
+        chosen = (self.picture, self.url, self.long_caption, self.caption)
+        within = [
+            name for name in chosen if name is not None and name not in fields and name.partition(".")[0] in fields
+        ]
+        return {**fields, **{name: _within(fields, name.split(".")) for name in within}} if within else fields
+
+    def beside_addresses(self, found: Iterable[str]) -> tuple[str, ...]:
+        """Return columns that name pictures beside an address only where these lie in the source, the likeliest first.
+
+        Example:
+            >>> SourceColumns().beside_addresses(["url", "image", "text"]), SourceColumns().beside_addresses(["image"])
+            (('image',), ())
+        """
+        names = tuple(found)
+        if self.picture is not None or not self.urls(names) or self.pictures(names):
+            return ()
+        return _guessed(names, PICTURE_COLUMNS, False)
+
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold an address."""
         return _among(found, self.url, URL_COLUMNS)
@@ -133,6 +162,7 @@ class SourceColumns(Config):
         Raises:
             UnreadableError: A caption is neither a text nor missing.
         """
+        fields = self.opened(fields)
         names = tuple(fields)
         found = RowCaptions.of(_texts(fields, self.longs(names)), _texts(fields, self.shorts(names)), choice)
         if names and not self.longs(names) and not self.shorts(names):
@@ -151,6 +181,7 @@ class SourceColumns(Config):
             folder: URI of the table's folder.
             choice: Choice between the long and the short caption.
         """
+        fields = self.opened(fields)
         names = tuple(fields)
         name = where
         place: str | bytes = ""
@@ -193,6 +224,21 @@ def place_of(folder: str, name: str) -> str:
     return storage.join(folder, name.removeprefix("./"))
 
 
+def _within(value: Any, path: Sequence[str]) -> Any:
+    """Return what a path leads to in objects, in lists of them, and in texts of JSON; None where it leads nowhere."""
+    if not path or len(path) > _MAX_DEPTH:
+        return None if path else value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, list):
+        parts = [_within(part, path) for part in value]
+        return [part for part in parts if part is not None] or None
+    return _within(value.get(path[0]), path[1:]) if isinstance(value, Mapping) else None
+
+
 def is_address(text: str) -> bool:
     """Return whether a text begins as an address on the web."""
     return text.strip().lower().startswith(("http://", "https://"))
@@ -202,7 +248,8 @@ def _among(
     found: Iterable[str], chosen: str | None, guesses: tuple[str, ...], numbered: bool = False
 ) -> tuple[str, ...]:
     if chosen is not None:
-        return (chosen,) if chosen in found else ()
+        names = set(found)
+        return tuple(name for name in (chosen, chosen.partition(".")[0]) if name in names)[:1]
     return _guessed(tuple(found), guesses, numbered)
 
 
@@ -250,8 +297,7 @@ def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
         several = _parts(fields[name], is_tags=not _spellings(name, False).isdisjoint(TAG_COLUMNS))
         texts = [text for part in several if isinstance(text := _text_in(part), str)]
         if not texts and any(part is not None for part in several):
-            kind = type(fields[name]).__name__
-            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {kind}")
+            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {_kind(fields[name])}")
         if found := [text for text in texts if text.strip()]:
             same = _without_number(name)  # caption_0, caption_1 are captions of one picture
             others = (
@@ -262,6 +308,15 @@ def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
             )
             return [*found, *(text for part in others if isinstance(text := _text_in(part), str) and text.strip())]
     return []
+
+
+def _kind(value: Any) -> str:
+    """Return what a cell is that is no caption, in words."""
+    part = next((each for each in value if isinstance(each, Mapping)), value) if isinstance(value, list) else value
+    if not isinstance(part, Mapping) or not part:
+        return type(value).__name__
+    names = ", ".join(str(name)[:60] for name in list(part)[:8])
+    return f"an object of {names}; name the one that is meant, as in {str(next(iter(part)))[:60]!r} behind a dot"
 
 
 def _parts(value: Any, is_tags: bool = False) -> Sequence[Any]:
@@ -312,8 +367,16 @@ def _text_in(part: Any) -> Any:
         return part
     if str(part.get("from", part.get("role", ""))).lower() in _ASKING:
         return ""
-    fields = {name.lower(): value for name, value in part.items()}
+    fields = {name.lower(): _joined(value) for name, value in part.items()}
     return next((fields[name] for name in TEXT_FIELDS if isinstance(fields.get(name), str)), part)
+
+
+def _joined(value: Any) -> Any:
+    """Return the text of a list of parts of a message, as a chat holds pictures and texts."""
+    if not isinstance(value, list) or not all(isinstance(part, Mapping) and "type" in part for part in value):
+        return value
+    texts = [part["text"] for part in value if isinstance(part.get("text"), str)]
+    return "\n".join(texts) if texts else value
 
 
 def shown(names: Iterable[str]) -> str:

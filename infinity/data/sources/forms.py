@@ -15,35 +15,15 @@ from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, is_lfs_pointer
 from infinity.data.sources.archives import FolderContents, below
 from infinity.data.sources.caption_files import Captioned, CaptionFiles
-from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
-from infinity.data.sources.columnar.arrow import arrow_slices, holds_pictures
-from infinity.data.sources.columnar.parquet import parquet_kind, parquet_slices
-from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
+from infinity.data.sources.columns import HOW_TO_NAME, shown
 from infinity.data.sources.fence import BrokenFile, FencedSlice, FilesSlice, OutsideLinks, Slice, fenced
+from infinity.data.sources.file_forms import FileForms
 from infinity.data.sources.file_names import FileNames, Renamed, is_picture
-from infinity.data.sources.folder_files import (
-    LINES,
-    LISTS,
-    METADATA_NAMES,
-    FolderFiles,
-    NotRead,
-    first_fields,
-    is_document,
-    is_shard,
-)
+from infinity.data.sources.folder_files import METADATA_NAMES, FolderFiles, NotRead, first_fields
 from infinity.data.sources.label_files import MASKS, masks_among
-from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
-from infinity.data.sources.samples import CaptionChoice, SourceError
-from infinity.data.sources.tables.caption_lists import list_form, list_rows
-from infinity.data.sources.tables.documents import document_rows
-from infinity.data.sources.tables.held_rows import held_slices
+from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.joining import RepeatedPictures, names_file
-from infinity.data.sources.tables.lines import csv_slices, has_header, holds_urls, lines_slices, without_captions
-from infinity.data.sources.tables.packed import held, is_packed_table, unpacked
-from infinity.data.sources.webdataset import ROWS_PER_SHARD, shard_slices
-
-URL_LIST = "URL list"
-"""The kind of a source whose pictures must be downloaded first."""
+from infinity.data.sources.tables.packed import is_packed_table
 
 EXPECTED = (
     "expected an image folder with metadata.jsonl or metadata.csv (file_name and text), pictures with a .txt, .caption "
@@ -85,20 +65,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """Settings of cutting and reading a source.
-
-    Attributes:
-        captions: Choice of caption where a row has a long and a short one.
-        roots: Folders whose files may be named.
-        joins: Whether rows of one table that name the same picture are one row with several captions.
-    """
-
-    captions: CaptionChoice
-    rows_per_slice: int
-    columns: SourceColumns
-    roots: tuple[str, ...] = ()
-    joins: bool = True
+class Opening(FileForms):
+    """Settings of cutting and reading a source: a file, or a folder of files of any form."""
 
     def file(self, uri: str) -> Source:
         """Return the rows of one file.
@@ -115,8 +83,9 @@ class Opening:
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        reading = _Reading(self, uri, contents.files)
-        sorted_files = FolderFiles.of(contents.files, self.columns, self.kind, reading.captions)
+        how = replace(self, pictures=frozenset(storage.name(file) for file in contents.files if is_picture(file)))
+        reading = _Reading(how, uri, contents.files)
+        sorted_files = FolderFiles.of(contents.files, how.columns, how.kind, reading.captions)
         sorted_files.not_read.extend(contents.left_out)
         reading.broken_archives(contents.broken)
         reading.tables(sorted_files.tables)
@@ -125,91 +94,6 @@ class Opening:
         reading.pictures(sorted_files.pictures)
         reading.addresses(sorted_files.addresses)
         return reading.source(contents.outside, sorted_files)
-
-    def kind(self, uri: str) -> str:
-        """Return the kind of a file that is a source itself; "unreadable" or "other" where it is none."""
-        try:
-            if is_packed_table(uri):
-                with unpacked(uri) as path:
-                    return self.kind(path)
-            if uri.lower().endswith(".parquet"):
-                return parquet_kind(uri, self.columns)
-            if uri.lower().endswith(".json") and not self._is_lines(uri) and document_rows(uri, self.columns) is None:
-                return "other"
-            return self.read(uri, 0).kind
-        except (SourceError, storage.EntryError):
-            return "unreadable"
-
-    def read(self, uri: str, row: int) -> FileRows:
-        """Return one file, its rows from ``row`` on.
-
-        Raises:
-            SourceError: The file cannot be read.
-        """
-        name = uri.lower()
-        if is_shard(uri):
-            if storage.is_inside_archive(uri):
-                storage.read_bytes(uri, start=0, length=1)  # a shard that cannot be unpacked is one row, said here
-            return FileRows(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
-        if name.endswith(".parquet"):
-            kind = parquet_kind(uri, self.columns)
-            if kind == "quarantine":
-                return FileRows([QuarantineSlice(uri, row)], row + num_quarantined(uri), kind)
-            return FileRows(*parquet_slices(uri, row, self.captions, self.columns), kind)
-        if name.endswith(ARROW_ENDINGS):
-            kind = "Arrow" if holds_pictures(uri, self.columns) else URL_LIST
-            return FileRows(*arrow_slices(uri, row, self.captions, self.columns), kind)
-        lines, end, kind = self.table(uri, row)
-        return FileRows(lines, end, URL_LIST if holds_urls(lines) else kind)
-
-    def table(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
-        """Return the slices of a table of text, the row behind its last, and its kind.
-
-        Raises:
-            SourceError: The table has no columns for pictures and captions, or is too large to be read at once.
-        """
-        pieces, end, kind = self._table(uri, row)
-        if holds_urls(pieces) and (told := without_captions(pieces)):
-            raise SourceError(f"{uri}: no captions at all: addresses, and {told}")
-        return pieces, end, kind
-
-    def _table(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
-        if is_packed_table(uri):
-            with unpacked(uri) as path:
-                try:
-                    pieces, end, kind = self._table(path, row)
-                except SourceError as error:
-                    raise SourceError(str(error).replace(path, uri)) from error
-                return held(pieces, storage.parent(uri)), end, kind
-        if (uri.lower().endswith(LINES) and not is_document(uri)) or self._is_lines(uri):
-            return *lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "JSON lines"
-        if uri.lower().endswith((".json", *LINES)):
-            rows = document_rows(uri, self.columns)
-            if rows is None:
-                raise SourceError(f"{uri}: expected an array of captioned pictures or COCO captions; {HOW_TO_NAME}")
-            return *self._held(uri, rows, row), "JSON"
-        is_list = uri.lower().endswith(LISTS) or not has_header(uri, self.columns)
-        if is_list and (form := list_form(uri, self.columns)) is not None:
-            return *self._held(uri, list_rows(uri, form), row), "list of captions"
-        return *csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "CSV"
-
-    def _is_lines(self, uri: str) -> bool:
-        """Return whether a document holds JSON lines, as hubs name them too: its first line is a row."""
-        fields = first_fields(uri) if uri.lower().endswith(".json") else {}
-        named = (fields[name] for name in (*self.columns.pictures(fields), *self.columns.urls(fields)))
-        return any(isinstance(value, str) for value in named)
-
-    def _held(self, uri: str, rows: Sequence[object], first_row: int) -> tuple[Sequence[Slice], int]:
-        return held_slices(uri, rows, first_row, self.captions, self.columns, self.rows_per_slice)
-
-
-@dataclass(frozen=True, slots=True)
-class FileRows:
-    """Slices of one file, the row behind its last, and its kind."""
-
-    slices: Sequence[Slice]
-    num_rows: int
-    kind: str
 
 
 class _Reading:

@@ -20,7 +20,7 @@ from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import Provenance
-from infinity.evaluation.pictures.files import digest_of_files, endings, is_picture
+from infinity.evaluation.pictures.files import digest_of_files, endings, in_sight, is_picture
 from infinity.evaluation.pictures.shards import count_pictures, is_shard, read_pictures
 from infinity.evaluation.pictures.store import decode_picture
 from infinity.ranges import Count
@@ -84,7 +84,7 @@ class ReferenceSet(Config):
         single = self.uri if is_shard(self.uri) else inside
         if storage.exists(single):
             return storage.sha256(single)[:16]
-        listed = () if is_shard(self.uri) else storage.list_details(self._folder)
+        listed = () if is_shard(self.uri) else in_sight(self._folder, storage.list_details(self._folder))
         start = len(self._folder.rstrip("/")) + 1
         found = [(info.uri[start:], info) for info in listed if is_picture(info.uri) or is_shard(info.uri)]
         return digest_of_files(found) if found else ""
@@ -95,7 +95,7 @@ class ReferenceSet(Config):
 
     def _loose(self) -> Files:
         """Return the pictures of a folder or archive, of a folder of shards, or of one shard."""
-        listed = [self.uri] if is_shard(self.uri) else storage.list_files(self._folder)
+        listed = [self.uri] if is_shard(self.uri) else in_sight(self._folder, storage.list_files(self._folder))
         uris = sorted(uri for uri in listed if is_picture(uri))
         shards = sorted(uri for uri in listed if is_shard(uri))
         if uris and shards:

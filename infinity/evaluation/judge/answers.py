@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -36,6 +37,9 @@ class LocalJudge(Config):
 
 
 JudgeConfig = LocalJudge | EndpointConfig
+
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>\s*|^(?:(?!<think>).)*?</think>\s*", re.DOTALL)
+"""Thoughts before an answer; the first tag may stand in the template of the question already."""
 
 WHOLE_TOKENS = 4096
 """Tokens of a reply to all questions about a picture, as in the script of UniGenBench++."""
@@ -207,7 +211,7 @@ class EndpointAnswerer:
 
 def hard_answer(question: JudgeQuestion, reply: str, **about: Any) -> JudgeAnswer:
     """Return a text as an answer; a text that is no answer to the question is a gap."""
-    answer = understood(question, reply)
+    answer = understood(question, without_thoughts(reply))
     if answer is None:
         return JudgeAnswer(gap=f"no answer to the question: {reply[:80]!r}", **about)
     return JudgeAnswer(reply=answer, **about)
@@ -215,10 +219,20 @@ def hard_answer(question: JudgeQuestion, reply: str, **about: Any) -> JudgeAnswe
 
 def whole_answers(asked: WholeQuestions, reply: str, **about: Any) -> list[JudgeAnswer]:
     """Return a reply as answers to all questions about a picture; one of another form is a gap for each of them."""
-    answers = answers_of(asked.request, len(asked.questions), reply)
+    answers = answers_of(asked.request, len(asked.questions), without_thoughts(reply))
     if isinstance(answers, str):
         return [JudgeAnswer(gap=answers, **about)] * len(asked.questions)
     return [JudgeAnswer(reply=answer, **about) for answer in answers]
+
+
+def without_thoughts(reply: str) -> str:
+    """Return a reply without what a reasoning model thought before it, between the tags of open models.
+
+    Example:
+        >>> without_thoughts("<think>No cup? Yes, there.</think>\\n\\nYes"), without_thoughts("Yes")
+        ('Yes', 'Yes')
+    """
+    return _THOUGHTS.sub("", reply)
 
 
 def soft_answer(question: JudgeQuestion, reply: EndpointReply, about: dict[str, Any]) -> JudgeAnswer:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 from PIL import Image
 
 from infinity import storage
+from infinity.data.sources.archives import below, is_hidden
 from infinity.data.sources.file_names import PICTURE_ENDINGS
 
 _ENDINGS = (
@@ -18,6 +21,9 @@ _ENDINGS = (
 )  # fmt: skip
 _KNOWN = frozenset({*PICTURE_ENDINGS, ".hif", *(f".{ending}" for ending in _ENDINGS)})
 _THREADS = 8
+
+logger = logging.getLogger(__name__)
+_File = TypeVar("_File", str, storage.FileInfo)
 
 
 @cache
@@ -35,6 +41,23 @@ def is_picture(path: str) -> bool:
     fewer pictures than there are.
     """
     return (ending := _ending(path)) in endings() or ending in _KNOWN
+
+
+def in_sight(folder: str, files: Sequence[_File]) -> list[_File]:
+    """Return the files of a folder without hidden ones and what lies in hidden folders: old copies and thumbnails.
+
+    Pictures among these are told once, in a warning.
+    """
+    uris = [file if isinstance(file, str) else file.uri for file in files]
+    hidden = [is_hidden(below(folder, uri)) for uri in uris]
+    if pictures := [uri for uri, out in zip(uris, hidden, strict=True) if out and is_picture(uri)]:
+        _tell_of_hidden(folder, len(pictures), below(folder, pictures[0]))
+    return [file for file, out in zip(files, hidden, strict=True) if not out]
+
+
+@cache
+def _tell_of_hidden(folder: str, number: int, first: str) -> None:
+    logger.warning("%s: %d pictures in hidden folders are not read (first: %s)", folder, number, first)
 
 
 def is_decoded(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.archives import is_hidden
 from infinity.data.sources.shard_files import opened_shard
 from infinity.data.sources.webdataset import MAX_PICTURE_BYTES, SHARD_ENDINGS, members
 from infinity.evaluation.pictures.files import is_picture
@@ -45,7 +46,7 @@ def _pictures(shards: Sequence[str], *, with_content: bool) -> Iterator[tuple[st
                 for member in members(reader):
                     if member.problem is not None:
                         raise member.problem
-                    if not is_picture(member.name):
+                    if not is_picture(member.name) or is_hidden(member.name.removeprefix("./")):
                         continue
                     if member.num_bytes > MAX_PICTURE_BYTES:
                         raise UnreadableError("file_too_large", f"{member.name}: {member.num_bytes:,} bytes")

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import parse_json
 from infinity.data.sources.columns import place_of
+from infinity.evaluation.pictures.files import is_picture
 from infinity.storage.lines import json_objects
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-PROMPT_NAMES = ("prompt", "caption", "text")
+PROMPT_NAMES = ("prompt", "caption", "text", "prompts", "prompt_en", "prompt_zh", "prompt_cn")
 FILE_NAMES = ("file", "path", "image", "picture", "file_name", "filename", "image_path", "file_path")
 _TOLD = re.compile(r'"?sep=([,;|\t])"?\s*')
 """First line by which spreadsheets tell each other what separates cells."""
@@ -74,7 +75,9 @@ def prompt_key(prompt: str) -> str:
 
 
 def read_table(uri: str, data: bytes | None = None) -> tuple[Row, ...]:
-    """Return the rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
+    """Return the rows of a table: CSV or TSV with a header, JSON lines, Parquet, or JSON.
+
+    JSON is a list of objects, an object of prompts by file, or one of files by prompt.
 
     Relative paths of pictures start from the table's folder; backslashes separate folders too. Cells of a CSV file are
     separated by commas, semicolons or tabs, whichever its header is.
@@ -147,7 +150,8 @@ def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def plain_names(entry: object, where: str) -> object:
     """Return an object of a list of prompts with the names of its fields in small letters; others as they are.
 
-    A ``caption`` is a prompt where there is no ``prompt``, and ``prompt_id`` is an id where there is no ``id``.
+    Where there is no ``prompt``, a ``caption`` or another of ``PROMPT_NAMES`` but ``text`` is one; where there is no
+    ``id``, a ``prompt_id``.
 
     Raises:
         ValueError: Two fields of one name.
@@ -156,7 +160,8 @@ def plain_names(entry: object, where: str) -> object:
         return entry
     _check_names(entry, where)
     found = {_spelled(name): value for name, value in entry.items()}
-    for name, other in (("prompt", "caption"), ("id", "prompt_id")):
+    others = [("prompt", other) for other in PROMPT_NAMES if other != "text"]  # which is what shall be drawn in letters
+    for name, other in (*others, ("id", "prompt_id")):
         if name not in found and other in found:
             found[name] = found[other]
     return found
@@ -198,12 +203,23 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
         if ending == ".parquet":
             return list(pq.read_table(io.BytesIO(data)).to_pylist())
         found = parse_json(data, where=uri)
-        if not isinstance(found, list):
+        rows = _by_name(found) if isinstance(found, Mapping) else found
+        if not isinstance(rows, list):
             raise ValueError(f"found {type(found).__name__}")
-        return found
+        return rows
     # Errors of pyarrow, and those of times beyond the calendar or of no zone.
     except (ValueError, OSError, pa.ArrowException, ArithmeticError, LookupError) as error:
         raise ValueError(f"{uri}: expected a table of prompt and file ({error})") from error
+
+
+def _by_name(found: Mapping[str, Any]) -> list[Any] | None:
+    """Return the rows of an object of prompts by file, or of files by prompt; None for any other object."""
+    if found and all(is_picture(name) and isinstance(value, str) for name, value in found.items()):
+        return [{"file": name, "prompt": prompt} for name, prompt in found.items()]
+    several = {prompt: files if isinstance(files, list) else [files] for prompt, files in found.items()}
+    if not found or not all(isinstance(file, str) and is_picture(file) for files in several.values() for file in files):
+        return None
+    return [{"file": file, "prompt": prompt} for prompt, files in several.items() for file in files]
 
 
 def _lines(data: bytes, uri: str, usual: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

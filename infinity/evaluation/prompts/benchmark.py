@@ -15,7 +15,7 @@ from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.files import digest_of_files, is_picture
+from infinity.evaluation.pictures.files import digest_of_files, in_sight, is_picture
 from infinity.evaluation.pictures.store import Drawing, Picture, PictureError, PictureStore, read_picture
 from infinity.evaluation.pictures.table import is_table, read_table
 from infinity.evaluation.prompts.rewriting import Rewriter
@@ -90,12 +90,12 @@ class PictureFolder(Config):
         return digest_of_files(wanted)
 
     def files(self) -> dict[str, storage.FileInfo]:
-        """Return all files by their path below the folder.
+        """Return all files by their path below the folder, without hidden ones.
 
         Raises:
             PictureError: There is no file.
         """
-        listed = storage.list_details(self.uri)
+        listed = in_sight(self.uri, storage.list_details(self.uri))
         if not listed:
             raise PictureError(f"{self.uri}: expected a folder of pictures, found no files")
         start = len(self.uri.rstrip("/")) + 1

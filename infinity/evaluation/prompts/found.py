@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,13 +14,21 @@ from infinity.evaluation.pictures.files import content_digest, is_picture
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.pictures.table import prompt_key, read_table
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PicturePlace, PromptItem, PromptSample
+from infinity.evaluation.prompts.names import (
+    ENDING,
+    OwnNames,
+    by_prompt,
+    by_words,
+    check_folders,
+    check_numbering,
+    last_parts,
+    padded,
+)
 
 logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.jsonl"
 """File in every folder of GenEval's layout that says which prompt its pictures belong to."""
-
-_ENDING = r"\.[A-Za-z0-9]+"
 
 Layout = Callable[[str], list[tuple[str, int]]]
 """Function from a path to the items that the file may be a picture of, each with the picture's number."""
@@ -32,7 +39,7 @@ Same = Callable[[PromptItem, Mapping[str, Any]], bool]
 
 def in_folders(path: str) -> list[tuple[str, int]]:
     """Match ``<id>/samples/<number>.png``: files that begin with digits, as in GenEval's scorer; any picture ending."""
-    match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{_ENDING}", path)
+    match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{ENDING}", path)
     return [(match[1], int(match[2]))] if match else []
 
 
@@ -47,9 +54,9 @@ def in_folders_or_flat(path: str, descriptions: str = "short") -> list[tuple[str
     """
     if found := in_folders(path):
         return found
-    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?{descriptions}_description/(\d+){_ENDING}", path):
+    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?{descriptions}_description/(\d+){ENDING}", path):
         return [(f"{tiif[1]}/{int(tiif[2])}", 0)]
-    match = re.fullmatch(rf"((.+)_(\d+)|(.+)/(\d+)|.+){_ENDING}", path)
+    match = re.fullmatch(rf"((.+)_(\d+)|(.+)/(\d+)|.+){ENDING}", path)
     if match is None:
         return []
     pairs = [(match[2], match[3]), (match[4], match[5])]
@@ -98,7 +105,9 @@ def locate(
     pictures = {path: info for path, info in files.items() if is_picture(path)}
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id: item.id for item in known or items}
-    by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
+    if not renamed:
+        check_folders(folder, pictures, ids)
+    by_item, unmatched = _matched(folder, sorted(pictures), layout, by_prompt(known or items) | ids, renamed)
     if not by_item and (inner := only_folder(folder, pictures, ids)) is not None:
         return locate(inner, items, number, layout=layout, most=most, known=known, same=same)
     # GenEval's generator writes a grid.png beside the samples.
@@ -107,9 +116,9 @@ def locate(
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        for own in (ids.keys(), _last_parts(ids).keys()):
+        for own in (ids.keys(), last_parts(ids).keys()):
             numbers = {padded(name, own, 1) for path in pictures for name, _ in layout(path)}
-            _check_numbering(folder, numbers, own)
+            check_numbering(folder, numbers, own)
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
@@ -141,12 +150,12 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
-    composed = {unicodedata.normalize("NFC", each): each for each in own_ids}  # macOS writes names in another form
+    own_names = OwnNames(own_ids)
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
-    numbers = _last_parts(own_ids)
+    numbers = last_parts(own_ids)
     for path in paths:
-        places = [(renamed.get(name) or _own(name, own_ids, composed), place) for name, place in layout(path)]
-        named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
+        places = [(renamed.get(name) or own_names.match(name), place) for name, place in layout(path)]
+        named = [(by_words(name.rpartition("/")[2], prompts), place) for name, place in layout(path)]
         numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
         if own is None:
@@ -160,59 +169,6 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
-
-
-def _own(name: str, ids: Collection[str], composed: Mapping[str, str]) -> str:
-    """Return the id that a name stands for: with the zeros of the ids, and in any of Unicode's forms."""
-    full = padded(name, ids)
-    return full if full in ids else composed.get(unicodedata.normalize("NFC", full), full)
-
-
-def _last_parts(ids: Iterable[str]) -> dict[str, str]:
-    """Return ids by their number, such as 00007 of Food/00007, where all categories share one numbering."""
-    split = [(item_id.rpartition("/")[2], item_id) for item_id in ids if "/" in item_id]
-    found = dict(split)
-    return found if len(found) == len(split) else {}
-
-
-def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
-    """Return ids by prompts that only one item has, as they are and with underscores for blanks and slashes."""
-    keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
-    numbers = Counter(key for key, _ in keys)
-    return {key: item_id for key, item_id in keys if numbers[key] == 1}
-
-
-def _names_of(prompt: str) -> tuple[str, ...]:
-    key = prompt_key(prompt)
-    flat = key.replace("/", "_")  # no file's name can hold a slash
-    return key, key.replace(" ", "_"), flat, flat.replace(" ", "_")
-
-
-def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
-    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007, and 0007 is 7.
-
-    Args:
-        ids: All ids of the benchmark; others than numbers of one length are left alone.
-        beyond: How far a number may lie beyond the last id.
-
-    Example:
-        >>> padded("7", ["00006", "00007"]), padded("8", ["00006", "00007"]), padded("7", ["a7"])
-        ('00007', '8', '7')
-    """
-    if name in ids or not ids or not (name.isascii() and name.isdigit()):
-        return name
-    last = max(ids, key=_in_order)
-    longer = name.zfill(len(last))
-    for other in (longer, name.lstrip("0") or "0"):
-        if other in ids:
-            return other
-    is_next = last.isascii() and last.isdigit() and int(last) < int(name) <= int(last) + beyond
-    return longer if is_next else name
-
-
-def _in_order(number: str) -> tuple[int, str]:
-    """Return a key that sorts numbers by their value, whether they are filled up with zeros or not."""
-    return len(number), number
 
 
 def with_missing(
@@ -265,19 +221,6 @@ def _check_unnamed(
         raise PictureError(
             f"{folder.uri}: the folder {clash[0]} has no {METADATA_FILE}, and by that of the folder "
             f"{claimed[number]} prompt {number} is drawn there; add {METADATA_FILE} or take one of them out"
-        )
-
-
-def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collection[str]) -> None:
-    """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
-    if not ids or not all(name.isascii() and name.isdigit() for name in ids):
-        return
-    first, last = min(ids, key=_in_order), max(ids, key=_in_order)
-    beyond = f"{int(last) + 1:0{len(last)}d}"
-    if int(first) == 0 and first not in named and beyond in named:
-        raise PictureError(
-            f"{folder.uri}: expected pictures numbered from {first}, found none of that number, but {beyond}, which "
-            "is beyond the last prompt; number them from 0, or give a table of prompt and file"
         )
 
 

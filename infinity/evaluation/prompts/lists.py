@@ -23,9 +23,10 @@ class PromptList(Config):
 
     Attributes:
         file: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list, with one
-            list in an object, or with objects by id. An object has ``prompt`` and perhaps ``id`` and ``category``. In a
-            list or in JSON lines, a text alone is a prompt too. A table (``.csv``, ``.tsv``, ``.parquet``) has the same
-            columns; one of prompt and picture file is read as the list of its prompts, each once.
+            list in an object, or with objects or prompts by id. An object has ``prompt`` and perhaps ``id`` and
+            ``category``. In a list or in JSON lines, a text alone is a prompt too. A table (``.csv``, ``.tsv``,
+            ``.parquet``) has the same columns; one of prompt and picture file is read as the list of its prompts, each
+            once.
         category: Category of all prompts that state none, for which scores are reported too; None for no category.
     """
 
@@ -126,10 +127,14 @@ def _table(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
 def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     if data.strip():
         _check_plain(data, uri)
+        blank = ""
         for where, line in text_lines(data, uri):
             if not line.strip():
-                raise ValueError(f"{where}: expected a prompt, found an empty line")
-            yield where, line
+                blank = blank or where
+            elif blank:  # the number of a line is the name of its prompt
+                raise ValueError(f"{blank}: expected a prompt, found an empty line before others; take it out")
+            else:
+                yield where, line
 
 
 def _check_plain(data: bytes, uri: str) -> None:
@@ -163,8 +168,10 @@ def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
 
 
 def _inside(found: Mapping[str, Any]) -> object:
-    """Return the list in an object: the only one (CVTG-2K), or the objects by their ids (GenAI-Bench)."""
+    """Return the list in an object: the only one (CVTG-2K), or the objects or prompts by their ids (GenAI-Bench)."""
     if found and all(isinstance(value, Mapping) for value in found.values()):
         return [{"id": name, **value} for name, value in found.items()]
+    if found and all(isinstance(value, str) and any(map(str.isdigit, name)) for name, value in found.items()):
+        return [{"id": name, "prompt": value} for name, value in found.items()]
     lists = [value for value in found.values() if isinstance(value, list)]
     return lists[0] if len(lists) == 1 else found

@@ -93,7 +93,8 @@ class TextRenderingBenchmark(ListedBenchmark):
     def _protocol(self, results: JudgedPrompts) -> str:
         return (
             f"{RULES}: rapidocr {version('rapidocr')} (digest {self.ocr.weights_digest()}), words in lower case "
-            "without punctuation; accuracy is the share of wanted words read exactly, edit distance that of TIIF; "
+            "without punctuation, of Han and kana each character; accuracy is the share of wanted words read exactly, "
+            "edit distance that of TIIF; "
             f"{describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} pictures each, mean "
             f"of the prompts' means, {self.drawing()}"
         )

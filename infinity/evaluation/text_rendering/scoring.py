@@ -17,6 +17,10 @@ _QUOTED = re.compile(
 )
 """Texts in quotation marks of several languages; an apostrophe between two letters ends none."""
 _EDGES = re.compile(r"^[^\w]+|[^\w]+$")
+_WITHOUT_BLANKS = re.compile(
+    r"([\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+"""Characters of scripts that put no blanks between words (Han and kana): each counts as a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,13 @@ class TextScore:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text in lower case, without punctuation at their ends.
+    """Return the words of a text in lower case, without punctuation at their ends; of Han and kana, the characters.
 
     Example:
-        >>> words_of("Grand OPENING, today!")
-        ('grand', 'opening', 'today')
+        >>> words_of("Grand OPENING, today!"), words_of("你好,world")
+        (('grand', 'opening', 'today'), ('你', '好', 'world'))
     """
-    plain = unicodedata.normalize("NFKC", text).lower()
+    plain = _WITHOUT_BLANKS.sub(r" \1 ", unicodedata.normalize("NFKC", text).lower())
     return tuple(word for part in plain.split() if (word := _EDGES.sub("", part)))
 
 

@@ -51,12 +51,16 @@ class OpenedSource:
         """Return the name of the folder of its facts: it follows from everything that the facts follow from."""
         return digest_of(self._follows_from(max_pixels, side_px) + [{"reading": READING_VERSION}] * self._is_read)
 
-    def earlier_folder(self, max_pixels: int, side_px: int | None = None) -> str:
-        """Return the name of the folder that an earlier reading gave to the facts; empty where there was none.
+    def earlier_folders(self, max_pixels: int, side_px: int | None = None) -> tuple[str, ...]:
+        """Return the names of the folders that earlier readings gave to the facts, the newest first.
 
         What is drawn is read from nowhere, and its folder never changed.
         """
-        return digest_of(self._follows_from(max_pixels, side_px)) if self._is_read else ""
+        if not self._is_read:
+            return ()
+        same = self._follows_from(max_pixels, side_px)
+        numbered = [[{"reading": reading}] for reading in range(READING_VERSION - 1, 1, -1)]
+        return tuple(digest_of(same + number) for number in (*numbered, []))  # the first reading had no number
 
     @property
     def _is_read(self) -> bool:
@@ -241,7 +245,7 @@ def measuring_calls(
     for each in opened:
         folder = each.folder(max_pixels, storing.side_px)
         reduced = f"{folder}-{storing.recipe}"
-        earlier = _Earlier.of(root, folder, each.earlier_folder(max_pixels, storing.side_px))
+        earlier = _Earlier.of(root, folder, each.earlier_folders(max_pixels, storing.side_px))
         for piece in each.source.slices:
             name = f"{piece.first_row:012d}.parquet"
             calls.append(
@@ -272,11 +276,12 @@ class _Earlier:
     judged: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, root: str, now: str, before: str) -> _Earlier:
+    def of(cls, root: str, now: str, folders: Sequence[str]) -> _Earlier:
         """Look for what lies below the root of a data set under the names of a folder of today and before."""
-        folder = storage.join(root, FACTS_FOLDER, before)
-        if not before or not storage.exists(folder):
+        before = next((name for name in folders if storage.exists(storage.join(root, FACTS_FOLDER, name))), None)
+        if before is None:
             return cls()
+        folder = storage.join(root, FACTS_FOLDER, before)
         places = (storage.join(root, name) for name in (SCORES_FOLDER, CAPTIONS_FOLDER))
         files = (uri for place in places for uri in storage.list_files(place))
         found = {storage.parent(uri) for uri in files if storage.name(storage.parent(uri)) == before}

@@ -32,9 +32,10 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
     files: list[str] = []
     for record in recorded_sources(manifest):
         opened = open_record(record, manifest.root, silent)
-        folder = opened.folder(max_pixels, side_px)
-        if not storage.exists(storage.join(manifest.root, FACTS_FOLDER, folder)):  # built by an earlier reading
-            folder = opened.earlier_folder(max_pixels, side_px) or folder
+        now = opened.folder(max_pixels, side_px)
+        folders = (now, *opened.earlier_folders(max_pixels, side_px))  # it may have been built by an earlier reading
+        there = (name for name in folders if storage.exists(storage.join(manifest.root, FACTS_FOLDER, name)))
+        folder = next(there, now)
         files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, folder))
     return tuple(files)
 

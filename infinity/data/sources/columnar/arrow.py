@@ -110,12 +110,26 @@ def holds_pictures(uri: str, columns: SourceColumns) -> bool:
     Raises:
         StorageError: The file cannot be read.
     """
-    try:
-        first = tuple(message for message, _ in islice(_messages(uri), 1))
-        schema = _schema(uri, first)
-    except (pa.ArrowException, struct.error, IndexError):
+    if (schema := _first_schema(uri)) is None:
         return True  # whoever reads its rows says what is wrong
     return bool(picture_columns(uri, schema, columns)) or not columns.urls(schema.names)
+
+
+def arrow_names(uri: str) -> list[str]:
+    """Return the names of the columns of an Arrow file; none where it is damaged.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    schema = _first_schema(uri)
+    return [] if schema is None else list(schema.names)
+
+
+def _first_schema(uri: str) -> pa.Schema | None:
+    try:
+        return _schema(uri, tuple(message for message, _ in islice(_messages(uri), 1)))
+    except (pa.ArrowException, struct.error, IndexError):
+        return None
 
 
 def _schema(uri: str, prelude: tuple[Message, ...]) -> pa.Schema:

@@ -101,6 +101,16 @@ def parquet_kind(uri: str, columns: SourceColumns) -> str:
     return "URL list" if columns.urls(schema.names) and not has_pictures else "Parquet"
 
 
+def parquet_names(uri: str) -> list[str]:
+    """Return the names of the columns of a Parquet file.
+
+    Raises:
+        SourceError: The file is not Parquet.
+    """
+    with _opened(uri) as file:
+        return list(file.schema_arrow.names)
+
+
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:

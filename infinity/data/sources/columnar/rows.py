@@ -69,6 +69,7 @@ class ColumnarSlice(ABC):
         """Yield the cells of every row; a cell that claims to be text and is not is an UnreadableError."""
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
+        values = dict(self.columns.opened(values))
         pictures = _named_pictures(self.columns, values)
         data, path = _picture(values, pictures)
         urls = [values[name] for name in self.columns.urls(values)]
@@ -158,13 +159,24 @@ def _caption_columns(schema: pa.Schema, columns: SourceColumns) -> tuple[str, ..
     """Return columns that can hold captions; a number called ``description`` is none."""
     named = (*columns.longs(schema.names), *columns.shorts(schema.names))
     classes = class_names(schema)
-    return tuple(name for name in named if name in classes or _holds_captions(schema.field(name).type))
+    return tuple(
+        name
+        for name in named
+        if name in classes or _leads_within(columns, name) or _holds_captions(schema.field(name).type)
+    )
+
+
+def _leads_within(columns: SourceColumns, name: str) -> bool:
+    """Return whether a name that a user gave leads into a column; each row says whether it arrives."""
+    return any(
+        chosen is not None and chosen.startswith(f"{name}.") for chosen in (columns.caption, columns.long_caption)
+    )
 
 
 def _holds_captions(kind: pa.DataType) -> bool:
     """Return whether a column holds captions: texts, structs with a text, or lists of these."""
     if pa.types.is_struct(kind):
-        return any(field.name.lower() in TEXT_FIELDS and _is_text(field.type) for field in kind)
+        return any(field.name.lower() in TEXT_FIELDS and _holds_captions(field.type) for field in kind)
     return _is_text(kind) or (_is_list(kind) and _holds_captions(kind.value_type))
 
 

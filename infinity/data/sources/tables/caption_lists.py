@@ -1,7 +1,8 @@
 """Lists of captions with several lines per picture, as the Flickr data sets have them, and tables without a header.
 
 ``results.csv`` separates by bars, ``captions.txt`` by commas that captions hold as well, ``Flickr8k.token.txt`` writes
-``picture.jpg#2`` before a tab. Lines of one picture are one row with several captions.
+``picture.jpg#2`` before a tab. Lists that people type have a colon or a blank behind the picture. Lines of one picture
+are one row with several captions.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from infinity.data.sources.tables.documents import Rows
 from infinity.data.sources.tables.held_rows import document
 
 _LOOKED_AT = 2**16
-_NUMBER = re.compile(r"#(?:enr?#)?\d+$")
+_NUMBER = re.compile(r"#(?:[a-z]{2,3}#)?\d+$")
 _DELIMITERS = ("|", "\t", ",", ";")
+_TYPED = (": ", " ")
+"""What stands behind the picture where nothing else separates; only words count as captions then, not labels."""
+_WORDS = re.compile(r"[^\W\d_]+\W+[^\W\d_]+|[\u3040-\u30ff\u3400-\u9fff]{2}")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # captions hold the other ends of lines that Python knows
 _OPEN_CELL = re.compile(r'(?:^|[|\t,;]) *"(?:[^"]|"")*$')
 
@@ -92,7 +96,7 @@ def _lines(text: str) -> list[str]:
 
 def _begins_row(line: str) -> bool:
     """Return whether a line begins with a picture or an address, or ends with one behind a tab."""
-    cells = [line.split(mark, 1)[0] for mark in _DELIMITERS] + line.rsplit("\t", 1)[1:]
+    cells = [line.split(mark, 1)[0] for mark in (*_DELIMITERS, *_TYPED)] + line.rsplit("\t", 1)[1:]
     return any(_is_picture(cell) or is_address(cell) for cell in cells)
 
 
@@ -148,7 +152,16 @@ def _without_header(lines: list[str]) -> ListForm | None:
                 caption = _caption_place(rows, place)
                 if caption is not None:
                     return ListForm(delimiter, place, caption, has_header=False, is_url=all(addresses))
-    return None
+    typed = (mark for mark in _TYPED if _are_typed([line.strip().split(mark, 1) for line in lines[:16]]))
+    mark = next(typed, None)
+    return None if mark is None else ListForm(mark, 0, 1, has_header=False)
+
+
+def _are_typed(rows: list[list[str]]) -> bool:
+    """Return whether each line is a picture and words: lists of classes have a number or a single word there."""
+    captions = [cells[1].strip() for cells in rows if len(cells) == 2 and _is_picture(cells[0])]
+    worded = [text for text in captions if _WORDS.search(text) and not _is_picture(text)]
+    return len(captions) == len(rows) and 2 * len(worded) > len(rows)
 
 
 def _caption_place(rows: list[list[str]], picture: int) -> int | None:

@@ -84,6 +84,16 @@ def test_scripts_with_blanks_are_counted_as_before(caption: str, words: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("caption", "words"),
+    [("लाल कार सड़क पर खड़ी है", 6), ("শহরের উপর লাল সূর্য", 4), ("சிவப்பு கார்", 2), ("מְדִינָה", 1), ("cafe\u0301 bleu", 2)],
+)
+def test_marks_belong_to_their_letters(caption: str, words: int) -> None:
+    scores = caption_scores([caption], "LATIN")
+    found = [scores[name].tolist() for name in ("caption_words", "caption_letters", "caption_word_repeats")]
+    assert found == [[words], [1.0], [0.0]]
+
+
+@pytest.mark.parametrize(
     ("setting", "caption", "reason"),
     [
         ({"max_chars": 5}, "a tall cat", "caption_too_long"),

@@ -45,6 +45,13 @@ def test_captions_equal_to_a_prompt_or_sharing_its_words_are_dropped(tmp_path: P
     }
 
 
+def test_prompts_in_scripts_without_blanks_are_found_in_longer_captions(tmp_path: Path) -> None:
+    prompt, short = "一艘破旧的木船停在平静湖泊的鹅卵石岸边后面是群山和高大的松树", "一只黑猫"
+    (tmp_path / "p.txt").write_text(f"{prompt}\n{short}\n")
+    captions = [f"傍晚时分，{prompt}，风很大", prompt[:22], "湖上的一艘船和群山", f"{short}坐在垫子上", f"{short}。"]
+    assert reasons(captions, tmp_path / "p.txt").keys() == {captions[0], captions[1], captions[4]}
+
+
 def test_prompts_are_read_from_all_forms(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
     (tmp_path / "b.csv").write_text('id,prompt\n1,"one, two"\n')

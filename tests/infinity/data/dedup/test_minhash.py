@@ -67,3 +67,24 @@ def test_shingles_are_sequences_of_words_and_a_short_text_is_one() -> None:
     assert shingles("a red cat", size=3) == {("a", "red", "cat")}
     assert shingles("cat") == {("cat",)}
     assert shingles("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("लाल की", "लाल का"), ("শহরের", "শহর"), ("ม้า", "ม่า"), ("சிவப்பு", "சவப்ப"), ("מְדִינָה", "מֶדֶינֶה")],
+)
+def test_captions_that_differ_in_marks_alone_are_not_equal(one: str, other: str) -> None:
+    assert similar_captions([one, other], 1.0) == ([], {})
+
+
+CAT, CAR = "一只黑色的小猫坐在红色的垫子上看着窗外", "一辆蓝色的汽车停在城市的街道旁边等人"
+THAI_CAT, THAI_CAR = "แมวสีดำตัวหนึ่งนั่งอยู่บนเสื่อสีแดงข้างหน้าต่างบานใหญ่", "รถยนต์สีน้ำเงินจอดอยู่ริมถนนในเมืองใหญ่ตอนกลางคืน"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "unlike"),
+    [(CAT, CAT.replace("看", "望"), CAR), (THAI_CAT, THAI_CAT.replace("ใหญ่", "เล็ก"), THAI_CAR)],
+)
+def test_scripts_without_blanks_are_compared_by_their_characters(one: str, other: str, unlike: str) -> None:
+    pairs, equal = similar_captions([one, other, unlike], 0.5)
+    assert (pairs, equal) == ([(0, 1)], {})

@@ -112,6 +112,15 @@ def test_camera_orientation_is_applied_and_then_gone(orientation: int) -> None:
     np.testing.assert_array_equal(np.asarray(stored), np.asarray(upright))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_the_size_is_that_of_the_turned_picture(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encoded(noise()[:20], format, exif=exif), LIMIT)
+    assert picture.size == picture.image.size == ((20, 40) if orientation >= 5 else (40, 20))
+
+
 def test_impossible_orientation_and_broken_exif_leave_the_picture_as_it_is() -> None:
     plain = shown(oriented(1))
     np.testing.assert_array_equal(shown(oriented(99)), plain)

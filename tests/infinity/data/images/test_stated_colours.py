@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from infinity.data.images.decoding import UnreadableError, decode
+from infinity.data.images.decoding import UnreadableError, as_shown, decode
 from infinity.data.images.stated_colours import StatedColours, _colorants, _written, reads_alike, stated_colours
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.infinity.data.images.test_colours import P3, by_littlecms, far, grey_profile
@@ -262,6 +262,30 @@ def test_transparent_levels_of_packed_grey_become_white(bits: int, clear: int) -
     found = np.asarray(decode(packed_grey(bits, clear), LIMIT).image)[0, : 2**bits, 0].tolist()
     steps = [level * 255 // (2**bits - 1) for level in range(2**bits)]
     assert found == [255 if level == clear else step for level, step in enumerate(steps)]
+
+
+def deep_png(pixels: np.ndarray, clear: tuple[int, int, int]) -> bytes:
+    """Return a PNG of colours of 16 bits, one of them transparent."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    chunks = {b"IHDR": head, b"tRNS": struct.pack(">HHH", *clear), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("clear", [0x8000, 0x00FF, 0xFFFF, 0x4040, 0x0001])
+def test_the_transparent_colour_of_16_bits_becomes_white_and_no_other(clear: int) -> None:
+    pixels = np.full((32, 32, 3), clear, np.uint16)
+    pixels[16:] = (clear + 0x2000) % 0x10000
+    data = deep_png(pixels, (clear, clear, clear))
+    other = (clear + 0x2000) % 0x10000 >> 8
+    for found in (decode(data, LIMIT).image, as_shown(Image.open(io.BytesIO(data)))):
+        values = np.asarray(found)
+        assert (values[:16] == 255).all()
+        assert (values[16:] == other).all()
 
 
 @pytest.mark.parametrize("profile", [b"", grey_profile(1.0)])

@@ -35,6 +35,48 @@ def test_pictures_are_found_under_every_guessed_name(tmp_path: Path, column: str
     assert (record.problem, fetch(record)) == (None, PNG)
 
 
+WITHIN = {"caption": "about.caption", "picture": "about.file"}
+
+
+@pytest.mark.parametrize(
+    ("about", "caption", "further"),
+    [
+        ({"file": "x.png", "caption": "a cat"}, "a cat", ()),
+        ('{"file": "x.png", "caption": ["a cat", "the cat"]}', "a cat", ("the cat",)),
+        ([{"file": "x.png", "caption": "a cat"}, {"caption": "the cat"}], "a cat", ("the cat",)),
+        ({"file": "x.png", "other": "a cat"}, None, ()),
+        ({"file": "x.png", "caption": {"other": "a cat"}}, "bad_row", ()),
+    ],
+)
+def test_a_name_may_lead_into_an_object(
+    tmp_path: Path, about: object, caption: str | None, further: tuple[str, ...]
+) -> None:
+    record = only(tmp_path, {"about": about}, SourceColumns(**WITHIN))
+    assert (record.problem.reason if record.problem else record.caption, record.further) == (caption, further)
+    assert str(record.image).endswith("/x.png")
+
+
+@pytest.mark.parametrize("text", ["a plain text", "7", "[1]", "null"])
+def test_what_a_name_does_not_lead_into_is_no_caption(tmp_path: Path, text: str) -> None:
+    record = only(tmp_path, {"file_name": "x.png", "about": text}, SourceColumns(caption="about.caption"))
+    assert (record.problem, record.caption) == (None, None)
+
+
+def test_a_struct_of_captions_is_read_by_its_field(tmp_path: Path) -> None:
+    rows = {"image": [PNG], "about": [{"caption": {"short": "a cat", "long": "a cat on a mat"}}]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    columns = SourceColumns(caption="about.caption.short", long_caption="about.caption.long")
+    (record,) = records(open_source(str(tmp_path), columns=columns))
+    assert (record.caption, record.caption_long, record.caption_short) == ("a cat on a mat", "a cat on a mat", "a cat")
+    with pytest.raises(SourceError, match="no captions at all"):
+        open_source(str(tmp_path))
+
+
+def test_an_object_in_the_place_of_a_caption_says_what_is_in_it(tmp_path: Path) -> None:
+    record = only(tmp_path, {"file_name": "x.png", "caption": {"blip": "a cat", "llava": "the cat"}})
+    assert "found an object of blip, llava; name the one that is meant" in str(record.problem)
+
+
 def test_columns_may_be_named_and_the_message_says_which_there_are(tmp_path: Path) -> None:
     row = {"pic": "x.png", "blurb": "a cat", "note": "?"}
     record = records(open_source(str(image_folder(tmp_path, {"x.png": PNG}, [row]))))[0]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.layouts.addressed import ADDRESSED
 from benchmarks.layouts.cases import Layout, outcome
 from benchmarks.layouts.labelled import ALL_LAYOUTS
 from benchmarks.layouts.odd import ODD
@@ -50,7 +51,7 @@ OTHER_WORDS = (
     "layout",
     [
         each
-        for each in (*ODD, *TOOLS, *PUBLISHED, *TRAINERS)
+        for each in (*ODD, *TOOLS, *PUBLISHED, *TRAINERS, *ADDRESSED)
         if each.kept == each.rows == 3 and not each.refused and each.name not in OTHER_WORDS
     ],
     ids=lambda layout: layout.name,

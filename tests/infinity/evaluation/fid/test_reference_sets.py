@@ -19,6 +19,7 @@ from infinity.evaluation.fid.preparation import PREPARATIONS
 from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
 from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics, write_statistics
 from infinity.evaluation.pictures.store import PictureError
+from infinity.evaluation.prompts.benchmark import PictureFolder
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.data.small_world import write_data
 
@@ -99,6 +100,19 @@ def test_few_damaged_and_unknown_pictures_are_named(folder: Path, tmp_path: Path
         ReferenceSet(uri="x", feature=65)
     with pytest.raises(ValueError, match="at least 1"):
         ReferenceSet(uri="x", size_px=0)
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints/0-checkpoint.png", "0/.thumbs/0.png", "@eaDir/0.png"])
+def test_pictures_in_hidden_folders_are_no_part_of_a_set(
+    folder: Path, hidden: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference, scored = ReferenceSet(uri=str(folder)), PictureFolder(uri=str(folder))
+    number, content, files = reference.files().number, reference.content(), scored.files()
+    (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+    (folder / hidden).write_bytes((folder / "0/0.png").read_bytes())
+    assert (reference.files().number, reference.content()) == (number, content)
+    assert scored.files() == files
+    assert caplog.text.count("1 pictures in hidden folders are not read") == 1
 
 
 def test_pictures_are_read_as_rgb(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infinity.evaluation.judge.answers import hard_answer
 from infinity.evaluation.judge.questions import JudgeQuestion, QuestionFile, items_of, questions_of, tiif
 from infinity.evaluation.judge.suites import SUITES, SuiteName, accepted, understood
 from infinity.storage.pinned import PinnedFile, PinnedFileError
@@ -104,6 +105,21 @@ def test_a_file_with_another_checksum_is_refused(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_replies_are_answers_or_none(answer: str, reply: str, read: str | None) -> None:
     assert understood(JudgeQuestion(text="x?", answer=answer), reply) == read
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        ("<think>No cup at all?\nYes, there.</think>\n\nYes", "yes"),
+        ("No cup at all? Yes, there.</think>no", "no"),
+        ("<think>\n</think>Yes.", "yes"),
+        ("<think>No, I have to look", None),
+        ("<think>No cup.</think>", None),
+    ],
+)
+def test_thoughts_are_no_answers(reply: str, read: str | None) -> None:
+    found = hard_answer(JudgeQuestion(text="x?"), reply)
+    assert (found.reply, found.gap is None) == (read, read is not None)
 
 
 def test_choices_must_be_met_whole() -> None:

@@ -43,6 +43,19 @@ def test_every_form_says_the_same_and_is_a_list_of_prompts_too(tmp_path: Path, e
     assert [(item.id, item.prompt) for item in items] == [("00000", "a cat, red"), ("00001", "zwei Hündchen")]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"1.png": "a cat, red", "sub/2.jpg": "zwei Hündchen", "3.png": "a cat, red"},
+        {"a cat, red": ["1.png", "3.png"], "zwei Hündchen": "sub/2.jpg"},
+    ],
+)
+def test_an_object_by_file_or_by_prompt_is_a_table(tmp_path: Path, content: dict[str, object]) -> None:
+    (tmp_path / "table.json").write_text(json.dumps(content))
+    found = {(row.prompt, row.uri.removeprefix(f"{tmp_path}/")) for row in read_table(str(tmp_path / "table.json"))}
+    assert found == {("a cat, red", "1.png"), ("a cat, red", "3.png"), ("zwei Hündchen", "sub/2.jpg")}
+
+
 @pytest.mark.parametrize("names", [("caption", "path"), ("Text", "image"), ("prompt", "file_name")])
 def test_usual_names_of_columns_will_do(tmp_path: Path, names: tuple[str, str]) -> None:
     uri = write(tmp_path, ".csv", [dict(zip(names, ("a dog", "/elsewhere/1.png"), strict=True))])

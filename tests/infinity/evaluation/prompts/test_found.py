@@ -16,7 +16,8 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.pictures.files import endings
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
-from infinity.evaluation.prompts.found import Layout, in_folders, in_folders_or_flat, locate, padded
+from infinity.evaluation.prompts.found import Layout, in_folders, in_folders_or_flat, locate
+from infinity.evaluation.prompts.names import padded
 from infinity.storage.pinned import PinnedFile
 
 SHAPES = ("star", "heart", "square", "star")  # the official file has prompts twice too

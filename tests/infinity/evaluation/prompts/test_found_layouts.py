@@ -139,3 +139,55 @@ def test_two_files_whose_names_differ_only_in_their_unicode_form_are_an_error_th
     items = [PromptItem(id="café", prompt="p"), PromptItem(id="x", prompt="q")]
     with pytest.raises(PictureError, match="expected one picture 0 of café"):
         locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat, most=1)
+
+
+@pytest.mark.parametrize("form", ["{}.png", "{:04d}_0.webp", "{}/samples/0.png"])
+def test_pictures_numbered_from_0_are_refused_where_prompts_begin_with_1(tmp_path: Path, form: str) -> None:
+    items = [PromptItem(id=f"{number}", prompt=f"prompt {number}") for number in (1, 2, 3)]
+    for number in range(3):
+        save(tmp_path / "pictures" / form.format(number))
+    with pytest.raises(PictureError, match=r"expected pictures numbered from 1, found 0, .* and not 3"):
+        placed(tmp_path / "pictures", items)
+    save(tmp_path / "pictures" / form.format(3))
+    assert placed(tmp_path / "pictures", items) == [[form.format(number)] for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("tops", [("0", "1"), ("42",), ("00000", "00002")])
+def test_folders_of_samples_are_not_taken_for_prompts(tmp_path: Path, tops: tuple[str, ...]) -> None:
+    items = [PromptItem(id=f"{number:05d}", prompt=f"prompt {number}") for number in range(3)]
+    for top in tops:
+        for number in range(3):
+            save(tmp_path / "pictures" / top / f"{number}.png")
+    if len(tops) == 1:  # a folder that holds everything
+        assert placed(tmp_path / "pictures", items) == [["0.png"], ["1.png"], ["2.png"]]
+        return
+    with pytest.raises(PictureError, match=r"found 2 folders \(first: 00000\) with a picture of each prompt"):
+        placed(tmp_path / "pictures", items)
+
+
+def test_a_folder_per_prompt_with_as_many_pictures_as_prompts_is_none_of_samples(tmp_path: Path) -> None:
+    items = [PromptItem(id=f"{number:05d}", prompt=f"prompt {number}") for number in range(3)]
+    for top in range(3):
+        for number in range(3):
+            save(tmp_path / "pictures" / f"{top:05d}/{number}.png")
+    found = locate(PictureFolder(uri=str(tmp_path / "pictures")), items, 3, layout=in_folders_or_flat, most=3)
+    assert [names(sample) for sample in found] == [[f"{top:05d}/{n}.png" for n in range(3)] for top in range(3)]
+
+
+def test_numbers_within_categories_have_any_zeros_and_capitals(tmp_path: Path) -> None:
+    ids = [f"{category}/{number:05d}" for category in ("anime", "photo") for number in range(2)]
+    items = [PromptItem(id=name, prompt=f"prompt {name}") for name in ids]
+    for name in ("anime/000.png", "anime/1.png", "Photo/0_0.png", "Photo/00001.png"):
+        save(tmp_path / name)
+    assert placed(tmp_path, items) == [["anime/000.png"], ["anime/1.png"], ["Photo/0_0.png"], ["Photo/00001.png"]]
+
+
+def test_prompts_as_names_are_told_by_their_letters_and_digits(tmp_path: Path) -> None:
+    prompts = ["a sign: open?", 'a "red" cup, half-full', "C++ code", "C code", "two dogs"]
+    items = [PromptItem(id=f"{number:05d}", prompt=prompt) for number, prompt in enumerate(prompts)]
+    for name in ("a_sign__open_.png", "1_A red cup half full.png", "Two Dogs_0.png"):
+        save(tmp_path / name)
+    found = placed(tmp_path, items)
+    assert found[:2] == [["a_sign__open_.png"], ["1_A red cup half full.png"]]
+    assert found[2:4] == [["no such file"]] * 2
+    assert found[4] == ["Two Dogs_0.png"]

@@ -27,6 +27,10 @@ def test_text_json_lines_and_json_give_the_same_prompts(tmp_path: Path) -> None:
         "G.JSONL": "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts),
         "h.ndjson": "".join(json.dumps(prompt) + "\n" for prompt in prompts),
         "I.Json": json.dumps(prompts),
+        "l.txt": "\n".join(prompts) + "\n\n \n",
+        "m.csv": "Prompts,Category\n" + "".join(f"{prompt},\n" for prompt in prompts),
+        "n.csv": "prompt_en,class\n" + "".join(f"{prompt},x\n" for prompt in prompts),
+        "o.tsv": "class\tprompt_cn\n" + "".join(f"x\t{prompt}\n" for prompt in prompts),
         "j.csv": "\ufeffPrompt;Challenge\r\n" + "".join(f"{prompt};Basic\r\n" for prompt in prompts),
         "K.TSV": "Note\tPrompt\n" + "".join(f"\t{prompt}\n" for prompt in prompts),
     }
@@ -122,6 +126,7 @@ def test_lists_of_other_benchmarks_are_read_as_they_are_published(tmp_path: Path
             "data_list": [{"id": "00007", "prompt": "a cup"}, {"id": 9, "prompt": "two dogs"}],
         },
         "wise.json": [{"prompt_id": "00007", "Prompt": "a cup"}, {"Prompt_ID": 9, "PROMPT": "two dogs"}],
+        "by_id.json": {"00007": "a cup", "9": "two dogs"},
         "coco.json": [{"id": "00007", "caption": "a cup"}, {"id": 9, "caption": "two dogs"}],
     }
     for name, content in forms.items():

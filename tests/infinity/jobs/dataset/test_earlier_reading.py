@@ -10,6 +10,7 @@ import pytest
 from infinity import storage
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation import measuring
+from infinity.data.curation.facts import READING_VERSION
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.decoding import Decoded, decode
 from infinity.jobs.cluster.connection import in_process
@@ -35,11 +36,11 @@ def build(top: Path, place: Path, **settings: Any) -> Manifest:
         return Manifest.load(run(spec.replace(**settings)).manifest)
 
 
-def as_before(top: Path, manifest: Manifest, place: Path) -> str:
+def as_before(top: Path, manifest: Manifest, reading: int) -> str:
     """Turn the facts into those of an earlier reading, which did not follow gAMA; return the name of their folder."""
     (now,) = (top / "out" / "facts").iterdir()
     opened = facts_job.open_record(manifest.head.sources[0], manifest.root, lambda _: None)
-    before = opened.earlier_folder(int(manifest.head.spec["filters"]["max_pixels"]))
+    before = opened.earlier_folders(int(manifest.head.spec["filters"]["max_pixels"]))[reading]
     assert before != now.name
     for folder in ("facts", "quarantine", "scores/sharp"):
         old = top / "out" / folder / now.name
@@ -61,12 +62,15 @@ def facts(top: Path, folder: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_only_what_states_its_colours_is_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reading", range(READING_VERSION - 1))
+def test_only_what_states_its_colours_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: int
+) -> None:
     place = source(tmp_path)
     first = build(tmp_path, place)
     (now,) = (path.name for path in (tmp_path / "out" / "facts").iterdir())
     wanted = facts(tmp_path, now)
-    before = as_before(tmp_path, first, place)
+    before = as_before(tmp_path, first, reading)
     assert [storage.parent(uri).rpartition("/")[2] for uri in quarantined(first)] == [before]
     rows = first.table
     shutil.rmtree(storage.parent(first.uri))  # or the job would be found done
@@ -141,4 +145,4 @@ def test_drawn_scenes_keep_the_folder_of_their_facts(tmp_path: Path) -> None:
     opened = facts_job.open_record(
         SourceRecord(source=None, scenes=ScenesConfig(count=2)), str(tmp_path), lambda _: None
     )
-    assert opened.earlier_folder(10**6) == ""
+    assert opened.earlier_folders(10**6) == ()
