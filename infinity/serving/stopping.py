@@ -17,8 +17,8 @@ from typing import Any
 STOP_PATH = "/-/infinity/stop"
 TOKEN_VARIABLE = "INFINITY_STOP_TOKEN"
 """Variable of the proxy's environment with the token; without it nobody can stop the proxy."""
-_IDLE_S = 1.0
-"""Seconds in which a request may still come on a connection that is open already."""
+_IDLE_S = 5.0
+"""Seconds in which a request may still come on a connection that is open already; clients keep idle ones as long."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -69,13 +69,15 @@ class StopWhenSent:
     async def _stop(self) -> None:
         """Return when the listener is closed, and no connection is left but that of the one who asks."""
         self._stops = True
-        server = _server()
+        server, now = _server(), asyncio.get_running_loop().time
+        for _ in range(2):  # the event loop takes the connections that wait in the kernel
+            await asyncio.sleep(0)
         for listener in server.servers:
             listener.close()
-        # Uvicorn would close a connection whose request is still on its way.
-        await asyncio.sleep(self._idle_s)
-        server.should_exit = True
+        until = now() + self._idle_s
         while len(server.server_state.connections) > 1:  # uvicorn forgets one when its last byte is out
+            # It would close a connection whose request is still on its way.
+            server.should_exit = now() >= until
             await asyncio.sleep(0.1)
 
 

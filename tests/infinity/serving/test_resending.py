@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from infinity.serving.resending import MAX_KEPT_BYTES, MAX_SENDS, Message, ResendLost, middleware
-from infinity.serving.stopping import StopWhenSent
+from infinity.serving.resending import MAX_KEPT_BYTES, MAX_SENDS, ResendLost, middleware
+from infinity.serving.stopping import Message, StopWhenSent
 
 PATH = "/v1/images/generations"
 JSON, EVENTS = b"application/json", b"text/event-stream"

@@ -51,7 +51,7 @@ class Proxy:
             time.sleep(0.01)
 
     async def run(self) -> None:
-        app = StopWhenSent(self.behind, idle_s=0.5)
+        app = StopWhenSent(self.behind, idle_s=1.5)
         config = uvicorn.Config(app, port=self.port, lifespan="off", log_config=None, access_log=False)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
