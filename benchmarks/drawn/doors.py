@@ -88,7 +88,7 @@ class Loaded:
     @property
     def options(self) -> list[object]:
         """Options of the command line."""
-        given = {"--quantize": self.quantize, "--cache": self.cache}
+        given: dict[str, str | None] = {"--quantize": self.quantize, "--cache": self.cache}
         given["--lora"] = f"{self.lora}:{self.scale}" if self.lora else None
         return [each for name, value in given.items() if value for each in (name, value)]
 
@@ -99,11 +99,13 @@ def wanted_pictures(count: int, seed: int, *, wide: bool = False) -> list[Wanted
     ratios = list(ASPECT_RATIOS) if wide else [1.0, 0.5, 2.0]
     lists = [tuple(draw.choice([1.0, 1.5, 3.0]) for _ in range(_MOST_SCALES)) for _ in range(2 * wide)]
     colds = [tuple(draw.choice([0.3, 1.0, 2.0]) for _ in range(_MOST_SCALES)) for _ in range(2 * wide)]
+    guidances: list[float | tuple[float, ...]] = [1.0, 2.0, 3.0, *lists]
+    temperatures: list[float | tuple[float, ...]] = [0.5, 1.0, *colds]
     more: list[tuple[float, str | None]] = [(0.97, None), (1.0, None), (0.9, "a blue star"), (0.97, "пёс ☃")]
     return [
         Wanted(
             " ".join(draw.choices(_WORDS, k=draw.randrange(8))), draw.randrange(10**6), draw.choice(ratios),
-            draw.choice([1.0, 2.0, 3.0, *lists]), draw.choice([0.5, 1.0, *colds]), *(draw.choice(more) if wide else ()),
+            draw.choice(guidances), draw.choice(temperatures), *(draw.choice(more) if wide else ()),
         )
         for _ in range(count)
     ]  # fmt: skip
