@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+
+logger = logging.getLogger(__name__)
+_process = os.getpid()
 
 
 def check_device(name: str) -> str:
@@ -45,6 +50,7 @@ def own_defaults() -> Iterator[None]:
     fail later. The default data type belongs to the whole process: while one that the caller has set is away, other
     threads miss it too.
     """
+    _survive_fork()
     dtype = torch.get_default_dtype()
     with ExitStack() as restore:
         if torch.is_inference_mode_enabled():
@@ -58,3 +64,12 @@ def own_defaults() -> Iterator[None]:
             restore.callback(torch.set_default_dtype, dtype)
             torch.set_default_dtype(torch.float32)
         yield
+
+
+def _survive_fork() -> None:
+    """Compute on one thread in a process that was forked: OpenMP would wait for threads that it has no more."""
+    global _process
+    if _process != os.getpid():
+        _process = os.getpid()
+        torch.set_num_threads(1)
+        logger.warning("this process was forked, and computes on one thread; one that is spawned can use more")

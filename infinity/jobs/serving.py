@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import secrets
 import signal
 import threading
 import time
@@ -18,12 +20,15 @@ from infinity.jobs.cluster.connection import connect
 from infinity.serving.app import PictureServer
 from infinity.serving.resending import HOOK
 from infinity.serving.settings import ServingConfig, read_keys
+from infinity.serving.stopping import TOKEN_VARIABLE, stop_proxy
 
 APP = "infinity"
 MAX_ONGOING = 100_000
 """Requests that Ray hands to a replica; the bound is its own queue, which answers 429 and says when to come again."""
 _MORE_S = 30.0
 """Seconds that Ray may take beyond those in which accepted requests are finished."""
+_REFUSED_S = 10.0
+"""Seconds in which requests that are not finished in time are told so."""
 _HOOKED = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": HOOK, "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120"}
 """Environment in which Ray's HTTP proxy gives a request to another replica when the one that had it dies, and may take
 two minutes to start: after 5 s Ray kills it, on a busy machine before it has run, and serving fails."""
@@ -182,24 +187,76 @@ def _why(serve: Any) -> str:
     return next(filter(None, map(last_words, messages)), application.message)
 
 
-def _end(serve: Any) -> None:
-    """Stop Ray Serve, unless it serves others too, who share the cluster."""
-    if set(serve.status().applications) - {APP}:
-        serve.delete(APP)
-    else:
+def _runs() -> bool:
+    """Return whether Ray Serve runs on this cluster already."""
+    import ray
+
+    return any(actor["name"] == "SERVE_CONTROLLER_ACTOR" for actor in ray.util.list_named_actors(all_namespaces=True))
+
+
+def _is_alone(serve: Any) -> bool:
+    """Return whether Ray Serve serves nobody else on this cluster."""
+    return not set(serve.status().applications) - {APP}
+
+
+def _end(serve: Any, *, is_ours: bool) -> None:
+    """Stop Ray Serve, unless it ran before or serves others too, who share the cluster."""
+    if is_ours and _is_alone(serve):
         serve.shutdown()
+    else:
+        serve.delete(APP)
 
 
-def _drain(serve: Any, seconds: float) -> None:
-    """Stop the replicas, each when it has finished its requests; Ray itself would give up waiting after a minute."""
+def _proxy_hosts(host: str) -> set[str]:
+    """Return the hosts at which this process reaches the proxies that listen at ``host``."""
+    import ray
+
+    if host not in ("0.0.0.0", "::"):
+        return {host}
+    return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def _drain(serve: Any, plan: ServePlan, token: str | None, at_once: threading.Event) -> None:
+    """Take no new connection, wait until the accepted requests are answered, and stop the replicas.
+
+    Requests that are not finished in time, or when ``at_once`` is set, are answered by 503. Proxies that are not ours
+    alone stay, and answer 503 to what comes.
+
+    Args:
+        token: What stops our proxies; None where they are not ours.
+    """
+    until = time.monotonic() + plan.drain_s
+    hosts = _proxy_hosts(plan.host) if token and _is_alone(serve) else ()
+    proxies = [threading.Thread(target=stop_proxy, args=(host, plan.port, str(token)), daemon=True) for host in hosts]
+    for proxy in proxies:
+        proxy.start()
+
+    def wait(until: float, left: Callable[[], bool]) -> None:
+        while left() and time.monotonic() < until and not at_once.is_set():
+            time.sleep(0.2)
+
+    wait(until, lambda: any(proxy.is_alive() for proxy in proxies))
     serve.delete(APP, _blocking=False)
-    until = time.monotonic() + seconds + _MORE_S
-    while APP in serve.status().applications and time.monotonic() < until:
-        time.sleep(0.2)
+    wait(until, lambda: APP in serve.status().applications)
+    if time.monotonic() >= until or at_once.is_set():
+        at_once.clear()
+        _kill_replicas()
+        wait(time.monotonic() + _REFUSED_S, lambda: any(proxy.is_alive() for proxy in proxies))
+        wait(time.monotonic() + _MORE_S, lambda: APP in serve.status().applications)
+
+
+def _kill_replicas() -> None:
+    """End the replicas with what they compute; ``ResendLost`` tells the clients."""
+    import ray
+
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if str(actor["name"]).startswith(f"SERVE_REPLICA::{APP}#"):
+            with contextlib.suppress(ValueError):  # it has ended in this moment
+                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
 
 
 def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop.
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop; after a second one, at once.
 
     Args:
         plan: Model and place.
@@ -209,13 +266,16 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
         ValueError: Ray Serve's dependencies are missing, the cluster is too small, or the model cannot be loaded.
     """
     serve = _serve()
-    stop = threading.Event()
+    stop, at_once = threading.Event(), threading.Event()
     with connect(plan.address):
+        token = None if _runs() else secrets.token_hex()
         # After Ray has started, since it sets a handler of its own that ends the process at once.
         _check_resources(plan)
-        handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+        told = lambda *_: (at_once if stop.is_set() else stop).set()  # noqa: E731
+        handlers = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            hooked = {"runtime_env": {"env_vars": _HOOKED}}  # the proxies inherit it from the controller
+            # The proxies inherit it from the controller.
+            hooked = {"runtime_env": {"env_vars": _HOOKED | {TOKEN_VARIABLE: token or ""}}}
             serve.start(http_options={"host": plan.host, "port": plan.port}, controller_options=hooked)
             try:
                 serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
@@ -224,8 +284,8 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
             ready(f"http://{plan.host}:{plan.port}")
             stop.wait()
             logger.info("finishing accepted requests")
-            _drain(serve, plan.drain_s)
+            _drain(serve, plan, token, at_once)
         finally:
-            _end(serve)
+            _end(serve, is_ours=token is not None)
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -21,7 +21,7 @@ from infinity.serving.admission import check_request, protected
 from infinity.serving.batcher import Batcher, QueuedPicture
 from infinity.serving.bodies import read_fields
 from infinity.serving.drawing import DrawingRoom, DrawnFile, OnePicture, batch_key
-from infinity.serving.inputs import PictureRequest, picture_request
+from infinity.serving.inputs import PictureRequest, check_scales, picture_request
 from infinity.serving.metrics import CONTENT_TYPE, ServerMetrics
 from infinity.serving.refusal import HANDLERS, RefusedError, answer, error_body
 from infinity.serving.settings import ServingConfig
@@ -94,6 +94,7 @@ class PictureServer:
     async def _draw(self, request: Request, *, edits: bool) -> Response:
         check_request(request, self.config)
         wanted = picture_request(await read_fields(request, self.config.limits), self.config, edits=edits)
+        check_scales(wanted, self.room.schedule(wanted))
         told: asyncio.Queue[tuple[int, int, int, Image.Image]] = asyncio.Queue(_MOST_TOLD)
         loop = asyncio.get_running_loop()
         key = batch_key(wanted)

@@ -20,6 +20,15 @@ TEXTS = (
     "background", "moderation", "input_fidelity", "safety_identifier",
 )  # fmt: skip
 """Fields that a form holds as texts; it holds all others as the JSON of their values."""
+_REASONS = {
+    "stands twice": "a key twice",
+    "at most 64 bits": "a whole number of more than 64 bits",
+    "below 1.8e308": "a number beyond 1.8e308",
+    "which JSON does not have": "NaN or infinity, which JSON does not have",
+    "brackets within each other": "too many brackets within each other",
+    "half of one": "half of a character",
+}
+"""What is wrong with a JSON text, by a part of what its parser says."""
 _OF_OBJECT = re.compile(r"(\w+)\[([^\[\]]+)\]")
 
 
@@ -72,9 +81,10 @@ def _json(body: bytes) -> dict[str, Any]:
 
 
 def _reason(error: ValueError) -> str:
+    """Return what is wrong in words of our own; those of the error may quote a prompt."""
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return "a key twice" if "stands twice" in str(error) else "not JSON"
+    return next((words for sign, words in _REASONS.items() if sign in str(error)), "not JSON")
 
 
 def _form(body: bytes, kind: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from infinity.generation.files.picture_files import to_png
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
+from infinity.scales import ScaleSchedule
 from infinity.serving.batcher import QueuedPicture
 from infinity.serving.inputs import PictureRequest
 from infinity.serving.refusal import RefusedError
@@ -76,6 +77,10 @@ class DrawingRoom:
         for adapter in self.adapters.values():
             self.pipe.set_adapters([(adapter, 1.0)])  # refuses one of another model now rather than at a request
         self.pipe.set_adapters([])
+
+    def schedule(self, request: PictureRequest) -> ScaleSchedule:
+        """Return the scales of a request's pictures; those of an edit are as many in every shape."""
+        return self.pipe.pipeline.config.resolution.schedule(request.aspect_ratio or 1.0)
 
     def compute(self, batch: Sequence[QueuedPicture]) -> list[DrawnFile]:
         """Return a file for each picture; all have one key.

@@ -11,11 +11,13 @@ from typing import Any
 
 from infinity.generation.drawing.arguments import aspect_ratio_of
 from infinity.generation.sampling import MOST_EXTREME, SamplingConfig
+from infinity.scales import ScaleSchedule
 from infinity.serving.bodies import FILES
 from infinity.serving.refusal import RefusedError
 from infinity.serving.settings import ServingConfig, ServingLimits
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+_MOST_SCALES = 100
 _OF_EDITS = (*FILES, "keep_scales")
 _FIELDS = (
     "prompt", "negative_prompt", "n", "seed", "size", "aspect_ratio", "guidance", "temperature", "top_p", "loras",
@@ -128,8 +130,8 @@ def _sampling(fields: Mapping[str, Any], limits: ServingLimits) -> SamplingConfi
     if not 0.0 < top_p <= 1.0:
         raise RefusedError("top_p: expected a number above 0 up to 1", "top_p")
     return SamplingConfig(
-        guidance=_number(fields, "guidance", 3.0, -MOST_EXTREME, MOST_EXTREME),
-        temperature=_number(fields, "temperature", 1.0, 1 / MOST_EXTREME, MOST_EXTREME),
+        guidance=_numbers(fields, "guidance", 3.0, -MOST_EXTREME, MOST_EXTREME),
+        temperature=_numbers(fields, "temperature", 1.0, 1 / MOST_EXTREME, MOST_EXTREME),
         nucleus=top_p,
         negative_prompt=_text(fields, "negative_prompt", limits),
     )
@@ -173,6 +175,34 @@ def _number(
     if not least <= value <= most:
         raise RefusedError(f"{name}: expected a number from {least:.10g} to {most:.10g}", name)
     return value
+
+
+def _numbers(
+    fields: Mapping[str, Any], name: str, default: float, least: float, most: float
+) -> float | tuple[float, ...]:
+    """Return a number, or one per scale; ``check_scales`` compares their count with the model's."""
+    found = fields.get(name)
+    if not isinstance(found, list):
+        return _number(fields, name, default, least, most)
+    if not 1 <= len(found) <= _MOST_SCALES:
+        raise RefusedError(f"{name}: expected a number, or a list of one per scale", name)
+    return tuple(_number({name: each}, name, default, least, most) for each in found)
+
+
+def check_scales(request: PictureRequest, schedule: ScaleSchedule) -> None:
+    """Refuse lists of numbers that are shorter than the scales of the model's pictures.
+
+    Raises:
+        RefusedError: A list is too short; the message says how many numbers there must be.
+    """
+    for name, of_scales in (
+        ("guidance", request.sampling.guidance_at),
+        ("temperature", request.sampling.temperature_at),
+    ):
+        try:
+            of_scales(schedule)
+        except ValueError as error:
+            raise RefusedError(str(error).removeprefix("SamplingConfig."), name) from None
 
 
 def _as_number(value: Any) -> float:

@@ -1,7 +1,8 @@
 """Give a request to another replica when the one that worked on it dies.
 
 A picture depends on its request alone, so that another replica draws the same one. ``ResendLost`` runs in Ray Serve's
-proxy, which ends a request without a word when its replica is gone; ``middleware`` is the hook by which Ray finds it.
+proxy, which ends a request without a word when its replica is gone; ``middleware`` is the hook by which Ray finds it
+and ``StopWhenSent``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.middleware import Middleware
+
+from infinity.serving.stopping import App, Message, Receive, Send, StopWhenSent
 
 HOOK = "infinity.serving.resending:middleware"
 """Import path for RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
@@ -23,22 +25,18 @@ MAX_SENDS = 3
 MAX_KEPT_BYTES = 64 * 2**20
 """Largest body that is kept for another replica."""
 _PATHS = "/v1/images/"
+_OURS = re.compile(r"/|/page\..*|/(health|metrics)|/v1/.*")
 _CREATED = re.compile(rb'"created_at": \d+')
 """Time in an event, by which alone the same picture of another replica differs."""
 _ENDS = "the server stops, or has not begun; try again in a moment"
 _LOST = "the server lost this request several times; a smaller one may be served"
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
 
 def middleware() -> list[Middleware]:
     """Return what Ray Serve's proxy puts before the replicas."""
-    return [Middleware(ResendLost)]
+    return [Middleware(ResendLost), Middleware(StopWhenSent)]
 
 
 class ResendLost:
@@ -56,7 +54,8 @@ class ResendLost:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http" or not scope["path"].startswith(_PATHS):
-            await self._app(scope, receive, send)
+            ours = scope["type"] == "http" and _OURS.fullmatch(scope["path"])
+            await self._app(scope, receive, _told_of_the_end(send) if ours else send)
             return
         body, response = _KeptBody(receive), _Response(_told_of_the_end(send))
         lost = 0
@@ -154,7 +153,9 @@ class _Response:
             self._is_events = _header(self._start, b"content-type").startswith(b"text/event-stream")
             await self._send(self._start)
         content, more = message.get("body", b""), message.get("more_body", False)
-        if self._is_events and content:
+        if self._is_events and self._start is not None and self._start["status"] != 200:
+            content = b"" if more else self._event()  # a refusal of its own shape is no event
+        elif self._is_events and content:
             mark = hashlib.sha256(_CREATED.sub(b"", content)).digest()
             content = b"" if mark in self._sent else content
             self._sent.add(mark)
@@ -165,22 +166,26 @@ class _Response:
     async def fail(self) -> None:
         """Say that no replica could answer."""
         if self._is_begun:
-            body = b'event: error\ndata: {"type": "error", ' + _error(_LOST)[1:] + b"\n\n"
-            await self._send({"type": "http.response.body", "body": body})
+            await self._send({"type": "http.response.body", "body": self._event()})
         else:
             await _refuse(self._send, 500, _LOST)
 
+    def _event(self) -> bytes:
+        """Return the event that says why a stream ends before its pictures."""
+        ends = self._start is not None and self._start["status"] in (404, 503)
+        return b'event: error\ndata: {"type": "error", ' + _error(_ENDS if ends else _LOST)[1:] + b"\n\n"
+
 
 def _told_of_the_end(send: Send) -> Send:
-    """Return what answers 503 instead of the 404 of Ray's proxy, which has no route while the server stops.
+    """Return what answers 503 instead of Ray's proxy, which has no route or no replica while the server stops.
 
-    Clients come again after a 503, perhaps to another server, and give up after a 404. Those of ours are JSON.
+    Clients come again after a 503, perhaps to another server, and give up after Ray's 404. Those of ours are JSON.
     """
     is_replaced = False
 
     async def told(message: Message) -> None:
         nonlocal is_replaced
-        if message["type"] == "http.response.start" and message["status"] == 404:
+        if message["type"] == "http.response.start" and message["status"] in (404, 503):
             is_replaced = not _header(message, b"content-type").startswith(b"application/json")
             if is_replaced:
                 await _refuse(send, 503, _ENDS, (b"retry-after", b"5"))

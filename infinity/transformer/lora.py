@@ -102,13 +102,11 @@ class AdapterStack:
         """Replace the loaded adapters by these, each with its scale; 0 is no change, 1 the whole.
 
         Raises:
-            AdapterError: An adapter is not one of this transformer, or a scale is no finite number; nothing is changed
-                then.
+            AdapterError: An adapter is not one of this transformer, a scale is no finite number, or the weights would
+                be infinite; nothing is changed then.
         """
-        wanted = tuple(adapters)
-        for adapter, scale in wanted:
-            if not _is_finite_number(scale):
-                raise AdapterError(f"adapter {adapter.name}: expected a finite number as its scale, got {scale!r:.40}")
+        wanted = tuple((adapter, _scale(adapter, scale)) for adapter, scale in adapters)
+        for adapter, _ in wanted:
             check_fit(adapter, self.transformer)
         used = [(adapter, scale) for adapter, scale in wanted if scale != 0.0]
         touched = {name for adapter, _ in used for name in adapter.layers}
@@ -122,11 +120,23 @@ class AdapterStack:
                 if (layer := adapter.layers.get(name)) is not None:
                     total = total + scale * layer.to(base.device).change(base)
             weight.copy_(total)
+            if not weight.isfinite().all():
+                self.set(self.loaded)
+                named = ", ".join(f"{adapter.name}:{scale:g}" for adapter, scale in used)
+                raise AdapterError(f"adapters {named}: {name} would hold NaN or infinity; expected smaller scales")
         self.loaded = wanted
 
 
-def _is_finite_number(scale: object) -> bool:
-    return isinstance(scale, int | float | np.number) and not isinstance(scale, bool) and math.isfinite(scale)
+def _scale(adapter: Adapter, scale: object) -> float:
+    """Return a scale of any library as a plain number, as files of pictures hold it."""
+    is_number = isinstance(scale, int | float | np.integer | np.floating) and not isinstance(scale, bool)
+    try:
+        found = float(scale) if is_number else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise AdapterError(f"adapter {adapter.name}: expected a finite number as its scale, got {scale!r:.40}")
+    return found
 
 
 def check_fit(adapter: Adapter, transformer: Transformer) -> None:

@@ -24,6 +24,9 @@ from infinity.transformer.model import Transformer
 
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
+DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
+_DIFFUSERS_CONFIG = "lora_adapter_metadata"
+"""Text in the header of a file of diffusers: peft's configuration as JSON, its names behind the model's part."""
 _PREFIX = "base_model.model."
 _KEY = re.compile(
     r"(base_model\.model\.)?((transformer|diffusion_model)\.)?(?P<module>.+)\."
@@ -90,19 +93,18 @@ _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 def load_adapter(uri: str) -> Adapter:
-    """Read an adapter: a folder of peft's two files, or the file of tensors beside its ``adapter_config.json``.
+    """Read an adapter: a folder of peft's two files or of diffusers' one, or the file of tensors.
 
-    Keys may also have the prefix ``transformer.`` (diffusers), an adapter's name (``lora_A.default.weight``), or the
-    names ``lora_down``, ``lora_up`` and ``alpha`` (kohya), also with underscores instead of dots
-    (``lora_unet_blocks_0_feed_forward_expand``). A file in which every linear map has its ``alpha`` needs no
-    configuration.
+    Its configuration is that in the header of the file (diffusers), or ``adapter_config.json`` beside it (peft); a file
+    in which every linear map has its ``alpha`` needs none. Keys may have the prefix ``transformer.`` (diffusers), an
+    adapter's name (``lora_A.default.weight``), or the names ``lora_down``, ``lora_up`` and ``alpha`` (kohya), also with
+    underscores instead of dots (``lora_unet_blocks_0_feed_forward_expand``).
 
     Raises:
         AdapterError: The files are damaged, or describe something else than LoRA or DoRA of linear maps.
         StorageError: The place cannot be read.
     """
-    file = uri if uri.endswith(".safetensors") else storage.join(uri, TENSORS_FILE)
-    about = storage.join(storage.parent(file), CONFIG_FILE)
+    file = uri if uri.endswith(".safetensors") else _file_in(uri)
     try:
         data = storage.read_bytes(file)
     except storage.FileMissingError as error:
@@ -111,16 +113,39 @@ def load_adapter(uri: str) -> Adapter:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:  # the latter of huge shapes
         raise AdapterError(f"{file}: damaged, or not a safetensors file ({type(error).__name__})") from error
-    config: dict[str, Any] | None = None
-    if storage.exists(about):
-        try:
-            config = parse_json(storage.read_text(about), where=about)
-        except ConfigError as error:
-            raise AdapterError(str(error)) from error
-        _check_config(config, about)
+    config = _config_of(data, file)
     layers = _layers(tensors, config, file)
-    folder = storage.parent(file) if storage.name(file) == TENSORS_FILE else file
+    folder = storage.parent(file) if storage.name(file) in (TENSORS_FILE, DIFFUSERS_FILE) else file
     return Adapter(storage.name(folder.rstrip("/")), layers, adapter_digest(layers))
+
+
+def _file_in(folder: str) -> str:
+    """Return the file of tensors in a folder: peft's, or else diffusers' if it is there."""
+    ours, theirs = (storage.join(folder, name) for name in (TENSORS_FILE, DIFFUSERS_FILE))
+    return theirs if not storage.exists(ours) and storage.exists(theirs) else ours
+
+
+def _config_of(data: bytes, file: str) -> dict[str, Any] | None:
+    """Return peft's configuration of a file of tensors, which it holds itself or which lies beside it; None for none.
+
+    Raises:
+        AdapterError: It is damaged, or that of something else than LoRA or DoRA of linear maps.
+    """
+    about = storage.join(storage.parent(file), CONFIG_FILE)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get(_DIFFUSERS_CONFIG)
+    where = about if text is None else f"{file}: {_DIFFUSERS_CONFIG}"
+    if text is None and not storage.exists(about):
+        return None
+    try:
+        config = parse_json(storage.read_text(about) if text is None else text, where=where)
+    except ConfigError as error:
+        raise AdapterError(str(error)) from error
+    if text is not None and isinstance(config, dict):
+        config = {str(name).removeprefix("transformer."): value for name, value in config.items()}
+    _check_config(config, where)
+    found: dict[str, Any] = config
+    return found
 
 
 def _check_config(config: Any, where: str) -> None:

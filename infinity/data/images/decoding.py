@@ -267,13 +267,30 @@ def upright(image: Image.Image) -> Image.Image:
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
+def check_opened(name: str, image: Image.Image) -> None:
+    """Read the pixels of an opened picture, and what some formats keep behind them: profile and EXIF.
+
+    Raises:
+        ValueError: It has no pixel, was closed, or its file is damaged; the message begins with ``name``.
+    """
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise ValueError(f"{name}: expected a picture that can be read, found one that cannot ({error})") from error
+    if 0 in image.size:
+        raise ValueError(f"{name}: expected a picture with pixels, found {image.width} x {image.height}")
+
+
 def as_shown(image: Image.Image) -> Image.Image:
     """Return an opened picture as ``decode`` gives its file: its colour profile followed, upright, RGB of 8 bits.
 
     The result has no metadata, which would be followed twice.
+
+    Raises:
+        ValueError: The picture has no pixel, or they cannot be read.
     """
     _scale_clear(image)
-    image.load()  # some formats keep profile and EXIF behind the pixels
+    check_opened("image", image)
     profile = profile_of(image)
     return plain(to_rgb(upright(image if profile is None else _with_exif(profile.to_srgb(image), image))))
 

@@ -43,14 +43,18 @@ def real_number(name: str, value: Any) -> float:
     """
     if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         raise ValueError(f"{name}: expected a number, got {value!r:.80}")
-    return value if isinstance(value, int) else float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number below 1e308, got one of hundreds of digits") from None
 
 
 def _per_scale(name: str, value: Any) -> float | tuple[float, ...]:
-    """Return a number, or the numbers of a list or array."""
-    if isinstance(value, list | tuple | np.ndarray):
-        return tuple(real_number(name, each) for each in value)
-    return real_number(name, value)
+    """Return a number, or the numbers of a list, an array or a tensor."""
+    found = value.tolist() if isinstance(value, np.ndarray | torch.Tensor) else value
+    if isinstance(found, list | tuple):
+        return tuple(real_number(name, each) for each in found)
+    return real_number(name, found)
 
 
 def sampling_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,13 +36,19 @@ class _Turn:
     """Who may change a model: nobody while another thread draws with it.
 
     Attributes:
-        lock: Lock of the thread that draws or changes the model.
         drawings: Drawings of this thread.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self._lock, self._process = threading.RLock(), os.getpid()
         self.drawings = 0
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Lock of the thread that draws or changes the model; a forked process has none of the parent's threads."""
+        if self._process != os.getpid():
+            self._lock, self._process, self.drawings = threading.RLock(), os.getpid(), 0
+        return self._lock
 
     def __reduce__(self) -> tuple[type[_Turn], tuple[()]]:
         """Begin anew in a deep or pickled copy, whose model is its own; a shallow copy shares turn and model."""

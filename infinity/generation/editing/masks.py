@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.images.decoding import MAX_PIXELS, as_shown, decode, upright, with_alpha
+from infinity.data.images.decoding import MAX_PIXELS, as_shown, check_opened, decode, upright, with_alpha
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
@@ -79,6 +79,7 @@ def transparent_pixels(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.nda
 
 
 def _marked(mask: Image.Image) -> Bool[np.ndarray, "H W"]:
+    check_opened("mask", mask)
     clear = _clear(mask)
     return _white(as_shown(mask)) if clear is None else clear
 

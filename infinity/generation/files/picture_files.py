@@ -128,7 +128,9 @@ class DrawingSettings(Config):
     def of(
         cls, prompt: str, seed: int, sampling: SamplingConfig, *, aspect_ratio: float, size: tuple[int, int], model: str
     ) -> DrawingSettings:
-        """Return the settings of a picture of this version of the program.
+        """Return the settings of a picture of this version of the program, as its file holds them.
+
+        Whole numbers are floating-point ones there, so that 3 and 3.0 make the same file through every door.
 
         Args:
             seed: Seed of the random numbers.
@@ -137,7 +139,7 @@ class DrawingSettings(Config):
             size: Width and height in pixels.
             model: Digest of the model folder.
         """
-        return cls(
+        settings = cls(
             prompt=prompt,
             seed=seed,
             aspect_ratio=aspect_ratio,
@@ -154,6 +156,7 @@ class DrawingSettings(Config):
             model=model,
             version=__version__,
         )
+        return cls.from_json(settings.to_json())
 
     @property
     def sampling(self) -> SamplingConfig:

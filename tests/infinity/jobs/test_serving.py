@@ -223,6 +223,51 @@ def test_a_replica_that_is_killed_loses_no_request(tmp_path: Path, exhaustive: b
         assert server.wait(timeout=AGES_S) == 0
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["longer than Ray waits", "no time left", "a second signal"])
+def test_every_request_of_a_server_that_stops_has_an_answer(tmp_path: Path, exhaustive: bool, why: str) -> None:
+    """Ray itself gives up a drain after a minute, and ends its proxies with answers that are on their way."""
+    if not exhaustive:
+        pytest.skip("starts a Ray Serve and waits: --exhaustive")
+    drain_s = 2 if why == "no time left" else 600
+    with serving(tmp_path, write_model(tmp_path), "--max-waiting", 999, "--drain-s", drain_s) as (server, place):
+
+        def ask(number: int) -> httpx.Response:
+            body = {"prompt": "a cube", "seed": number, "n": 10, "stream": number % 2 == 1}
+            return httpx.post(f"{place}/v1/images/generations", json=body, timeout=AGES_S)
+
+        def waiting() -> int:
+            return int(httpx.get(f"{place}/health", timeout=AGES_S).json()["waiting"])
+
+        (replica,) = replicas_of(server)
+        with ThreadPoolExecutor(20) as clients:
+            asked = [clients.submit(ask, number) for number in range(20)]
+            while waiting() < 100:
+                time.sleep(0.02)
+            os.kill(replica, signal.SIGSTOP)
+            server.send_signal(signal.SIGTERM)
+            time.sleep(65 if why == "longer than Ray waits" else 3)
+            if why == "a second signal":
+                server.send_signal(signal.SIGTERM)
+            elif why == "longer than Ray waits":
+                assert not any(each.done() and each.exception() for each in asked)
+                os.kill(replica, signal.SIGCONT)
+            found = [each.result() for each in asked]
+        assert server.wait(timeout=AGES_S) == 0
+        lost = 0
+        for number, response in enumerate(found):
+            if response.status_code == 503:
+                assert "the server stops" in response.json()["error"]["message"]
+                lost += 1
+            elif number % 2 == 1 and "event: error" in response.text:
+                assert "the server stops" in response.text.rpartition("data: ")[2]
+                lost += 1
+            else:
+                assert len(streamed(response) if number % 2 == 1 else pictures(response)) == 10
+        assert (lost == 0) == (why == "longer than Ray waits")
+
+
 def streamed(response: httpx.Response) -> np.ndarray:
     """Return the pictures of a stream; every event came once, and none is an error."""
     assert response.status_code == 200, response.text

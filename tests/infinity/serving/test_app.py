@@ -98,6 +98,17 @@ def test_files_are_those_of_python_byte_for_byte(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "numbers", [{"guidance": [1, 2, 3, 3.5]}, {"temperature": [1, 0.5, 0.5, 2, 9]}, {"guidance": 0, "temperature": 3}]
+)
+def test_numbers_per_scale_draw_the_files_of_python(
+    config: ServingConfig, room: DrawingRoom, pipe: InfinityPipeline, tmp_path: Path, numbers: dict[str, Any]
+) -> None:
+    names = {"guidance": "guidance_scale"}
+    expected = files_of(pipe, tmp_path, "a cube", **{names.get(name, name): value for name, value in numbers.items()})
+    assert pngs(post(PictureServer(config, room), {"prompt": "a cube", "seed": 0, **numbers})) == expected
+
+
 def test_one_picture_through_every_batch(config: ServingConfig, room: DrawingRoom, pipe: InfinityPipeline) -> None:
     """Concurrent clients with other prompts, shapes and settings in one server; each gets what it gets alone."""
     random = np.random.default_rng(0)
@@ -197,7 +208,7 @@ def test_an_edit_takes_adapters_as_the_page_and_as_clients_of_openai_send_them(
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"), ({"prompt": 3}, "prompt"), ({"prompt": "a\0b"}, "NUL"), ({"prompt": "x" * 4001}, "at most 4,000"),
-    ({"prompt": "\ud800"}, "found not JSON"), ({"prompt": "a", "n": 0}, "n: expected"),
+    ({"prompt": "\ud800"}, "found half of a"), ({"prompt": "a", "n": 0}, "n: expected"),
     ({"prompt": "a", "n": 10**9}, "n: expected"), ({"prompt": "a", "n": True}, "n: expected"),
     ({"prompt": "a", "n": 1.5}, "n: expected"), ({"prompt": "a", "size": "0x5"}, "size: expected"),
     ({"prompt": "a", "size": "99999x1"}, "size: expected height"), ({"prompt": "a", "size": [1]}, "size: expected"),
@@ -206,6 +217,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "top_p": 2}, "above 0 up to 1"), ({"prompt": "a", "response_format": "gif"}, "response_format"),
     ({"prompt": "a", "stream": "yes"}, "stream: expected"), ({"prompt": "a", "loras": {"x": 1}}, "server has wild"),
     ({"prompt": "a", "loras": {"wild": 99}}, "scales from"), ({"prompt": "a", "loras": 1}, "loras: expected"),
+    ({"prompt": "a", "guidance": [1, "x", 1, 1]}, "guidance: expected a number"),
+    ({"prompt": "a", "guidance": []}, "guidance: expected a number, or a list of one per scale"),
+    ({"prompt": "a", "guidance": [1] * 101}, "guidance: expected a number, or a list"),
+    ({"prompt": "a", "guidance": [3, 3]}, "guidance: expected one number or at least 4, one per scale, got 2"),
+    ({"prompt": "a", "temperature": [1, 1, 0, 1]}, "temperature: expected a number from"),
+    ({"prompt": "a", "temperature": [1]}, "temperature: expected one number or at least 4, one per scale, got 1"),
     ({"prompt": "a", "aspect_ratio": -1}, "aspect_ratio"), ({"prompt": "a", "negative_prompt": []}, "negative_prompt"),
 ]  # fmt: skip
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from infinity.serving.resending import MAX_KEPT_BYTES, MAX_SENDS, Message, ResendLost, middleware
+from infinity.serving.resending import MAX_KEPT_BYTES, MAX_SENDS, ResendLost, middleware
+from infinity.serving.stopping import Message, StopWhenSent
 
 PATH = "/v1/images/generations"
 JSON, EVENTS = b"application/json", b"text/event-stream"
@@ -126,18 +127,21 @@ def test_a_body_that_is_too_large_to_keep_is_not_sent_again() -> None:
     assert len(replicas.bodies) == 1
 
 
-def test_other_paths_pass_untouched() -> None:
-    replicas = Replicas([], WHOLE)
+def passing(replicas: Replicas) -> Any:
+    """Return replicas that leave the headers as they are: other paths are no copies."""
 
-    async def without_body(scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         await replicas({**scope, "headers": []}, receive, send)
 
-    assert ask(without_body, path="/somebody/else") == []
+    return app
+
+
+def test_other_paths_pass_untouched() -> None:
+    assert ask(passing(Replicas([], WHOLE)), path="/somebody/else") == []
 
 
 def test_ray_finds_the_hook() -> None:
-    (found,) = middleware()
-    assert found.cls is ResendLost
+    assert [each.cls for each in middleware()] == [ResendLost, StopWhenSent]  # the last is the outermost
 
 
 def test_an_event_that_differs_by_its_time_alone_is_not_sent_twice() -> None:
@@ -158,3 +162,33 @@ def test_a_server_that_stops_is_unavailable_and_not_without_such_a_path() -> Non
     assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
     ours = [started(JSON, 404), part(b"{}", more=False)]
     assert ask(Replicas(ours), b"{}") == ours
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/health", "/metrics", "/v1/models"])
+def test_every_path_of_a_server_that_stops_is_unavailable(path: str) -> None:
+    by_proxy = [started(b"text/plain", 404), part(b"Path not found.", more=False)]
+    start, _ = ask(passing(Replicas(by_proxy)), path=path)
+    assert start["status"] == 503
+
+
+@pytest.mark.parametrize("path", ["/-/healthz", "/others", "/others/v1/models"])
+def test_answers_to_others_on_the_same_ray_serve_pass(path: str) -> None:
+    theirs = [started(b"text/html", 404), part(b"none", more=False)]
+    assert ask(passing(Replicas(theirs)), path=path) == theirs
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        ([started(b"text/plain", 404), part(b"Path not found.", more=False)], "the server stops"),
+        ([started(b"text/plain", 503), part(b"unavail"), part(b"able", more=False)], "the server stops"),
+        ([started(JSON, 500), part(b'{"error": {}}', more=False)], "lost this request"),
+    ],
+)
+def test_a_stream_whose_request_nobody_takes_over_ends_with_an_event(refusal: list[Message], said: str) -> None:
+    torn = [started(EVENTS), part(b"one")]
+    *sent, last = ask(Replicas(torn, refusal))
+    assert sent == torn
+    name, data, *_ = last["body"].decode().splitlines()
+    assert (name, last["more_body"]) == ("event: error", False)
+    assert said in json.loads(data.removeprefix("data: "))["error"]["message"]

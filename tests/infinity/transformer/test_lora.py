@@ -271,9 +271,12 @@ def test_a_configuration_that_contradicts_the_tensors_is_one_sentence(
         load_adapter(str(tmp_path))
 
 
-def odd_file(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any] | None) -> Path:
+def odd_file(
+    folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any] | None, header: dict[str, str] | None = None
+) -> Path:
     folder.mkdir(parents=True)
-    safetensors.torch.save_file({name: value.clone() for name, value in tensors.items()}, folder / "a.safetensors")
+    copies = {name: value.clone() for name, value in tensors.items()}
+    safetensors.torch.save_file(copies, folder / "a.safetensors", header)
     if config is not None:
         (folder / "adapter_config.json").write_text(
             json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 3, **config})
@@ -308,6 +311,39 @@ def test_every_spelling_of_the_keys_is_the_same_adapter(tmp_path: Path, name: st
     assert torch.equal(layer.down, A)
     assert torch.equal(layer.up, B)
     assert layer.scaling == 1.5
+
+
+DIFFUSERS = {"peft_type": "LORA", "r": 2, "lora_alpha": 9, "alpha_pattern": {PLACES[0]: 3}, "use_dora": False}
+
+
+@pytest.mark.parametrize("part", ["", "transformer."])
+@pytest.mark.parametrize("beside", [None, {"lora_alpha": 99}])
+def test_a_file_of_diffusers_holds_its_configuration_itself(
+    tmp_path: Path, part: str, beside: dict[str, Any] | None
+) -> None:
+    tensors = {f"transformer.{PLACES[0]}.lora_A.weight": A, f"transformer.{PLACES[0]}.lora_B.weight": B}
+    about = json.dumps({part + name: value for name, value in DIFFUSERS.items()}, indent=2)
+    file = odd_file(tmp_path / "x", tensors, beside, {"format": "pt", "lora_adapter_metadata": about})
+    expected = adapter_digest({PLACES[0]: LowRank(A, B, 1.5)})
+    assert load_adapter(str(file)).digest == expected
+    file.rename(tmp_path / "x" / "pytorch_lora_weights.safetensors")
+    found = load_adapter(str(tmp_path / "x"))
+    assert (found.name, found.digest) == ("x", expected)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("{", "lora_adapter_metadata"), ("[]", "expected an adapter of the type LORA, found list"),
+        ('{"transformer.peft_type": "LOHA"}', "expected an adapter of the type LORA, found LOHA"),
+        ('{"peft_type": "LORA", "r": 0, "lora_alpha": 1}', "expected a positive number r, found 0"),
+        ('{"peft_type": "LORA", "r": 4, "lora_alpha": 1}', "has the rank 2, its configuration says 4"),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration_in_a_file_is_one_sentence(tmp_path: Path, about: str, message: str) -> None:
+    tensors = {f"{PLACES[0]}.lora_A.weight": A, f"{PLACES[0]}.lora_B.weight": B}
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(str(odd_file(tmp_path / "x", tensors, None, {"lora_adapter_metadata": about})))
 
 
 def test_every_linear_map_of_a_deep_model_is_found_by_its_name_with_underscores(tmp_path: Path) -> None:

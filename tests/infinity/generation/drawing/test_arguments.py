@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from infinity import InfinityPipeline
+from infinity import InfinityPipeline, PipelineResult
 from infinity.generation.drawing.arguments import (
     aspect_ratio_of,
     is_bfloat16,
@@ -24,9 +24,11 @@ from infinity.generation.drawing.arguments import (
     whole_number,
 )
 from infinity.generation.drawing.own_pictures import source_of
+from infinity.generation.drawing.redo import redo
 from infinity.generation.drawing.search import search
 from infinity.generation.editing.masks import mask_of, pixel_mask
-from infinity.generation.files.picture_files import read_drawing
+from infinity.generation.files.picture_files import drawing_in, read_drawing, to_png
+from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.generation.watermark import BitWatermark, WatermarkKey
 from infinity.transformer.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.lora_files import save_adapter
@@ -96,14 +98,65 @@ def test_another_generator_is_one_sentence(generator: Any) -> None:
 
 def test_numbers_of_numpy_and_lists_become_plain_settings(pipe: InfinityPipeline, tmp_path: Path) -> None:
     found = sampling_config(np.float32(2), [np.float64(1), 2, 1, 1], np.float32(1), "")
+    assert sampling_config(np.array(2.0), torch.tensor([1.0, 2, 1, 1]), np.float16(1), "") == found
+    assert sampling_config(torch.tensor(2), torch.tensor([1, 2, 1, 1]), 1, "") == found
     assert found == sampling_config(2.0, (1.0, 2, 1, 1), 1, "")
     assert sampling_config(np.array([1.0, 2.0]), 1, 1, None).guidance == (1.0, 2.0)
     (file,) = pipe(CAT, guidance_scale=np.float32(2), temperature=np.float64(0.5), seed=np.int64(3)).save(tmp_path)
     assert (read_drawing(file).guidance, read_drawing(file).seed) == (2.0, 3)
 
 
+def test_whole_numbers_make_the_same_file_as_others_at_every_door(pipe: InfinityPipeline, adapter: Path) -> None:
+    def file(result: PipelineResult) -> bytes:
+        return to_png(result.pixels()[0], result.settings[0])
+
+    whole = pipe(CAT, guidance_scale=3, temperature=2, top_p=1, aspect_ratio=2)
+    assert file(whole) == file(pipe(CAT, guidance_scale=3.0, temperature=2.0, top_p=1.0, aspect_ratio=2.0))
+    lists = pipe(CAT, guidance_scale=[1, 2, 3, 4], temperature=[2] * 4)
+    pyramid = pipe(CAT, guidance_scale=PyramidGuidance(start=1, end=3))
+    varied = pipe.vary(whole, CAT, keep_scales=1, sampling=SamplingConfig(guidance=2, pruned=(0,)))
+    for result in (whole, lists, pyramid, varied):
+        assert file(redo(pipe, drawing_in(file(result), where="test"))) == file(result)
+    for scales in ((1, 1.0, np.float32(1), np.int64(1)), (0.5, np.float64(0.5), np.float16(0.5)), (-2, np.int8(-2))):
+        files = []
+        for scale in scales:
+            pipe.set_adapters([(str(adapter), scale)])
+            files.append(file(pipe(CAT)))
+        assert len(set(files)) == 1
+    pipe.unload_lora_weights()
+
+
+@pytest.mark.parametrize("scale", [1e38, -1e300, 10**30])
+def test_a_scale_that_makes_weights_infinite_changes_nothing(
+    pipe: InfinityPipeline, adapter: Path, scale: float
+) -> None:
+    pipe.set_adapters([(str(adapter), 0.5)])
+    before, large = pipe(CAT), adapter.parent / "large"
+    place = "blocks.0.feed_forward.expand"
+    out, inner = pipe.pipeline.transformer.get_submodule(place).weight.shape
+    save_adapter(str(large), Adapter("a", {place: LowRank(torch.ones(1, inner), torch.full((out, 1), 1e9), 1.0)}, ""))
+    with pytest.raises(AdapterError, match=r"adapters adapter:0.5, large:.*would hold NaN or infinity; expected small"):
+        pipe.set_adapters([(str(adapter), 0.5), (str(large), scale)])
+    again = pipe(CAT)
+    pipe.unload_lora_weights()
+    assert np.array_equal(again.pixels(), before.pixels())
+    assert again.settings == before.settings
+
+
 def BRIGHT(pictures: Any, _: Any) -> Any:
     return [float(picture.mean()) for picture in pictures]
+
+
+def damaged(mode: str) -> Image.Image:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert(mode).save(file, "PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:2000]))
+
+
+def closed() -> Image.Image:
+    picture = Image.new("RGB", (8, 8))
+    picture.close()
+    return picture
 
 
 REFUSED: list[tuple[str, Callable[[InfinityPipeline], Any]]] = [
@@ -140,6 +193,16 @@ REFUSED: list[tuple[str, Callable[[InfinityPipeline], Any]]] = [
     ("output_type: expected pil, np or pt, got 'latent'", lambda pipe: pipe(CAT, output_type="latent")),  # type: ignore[arg-type]
     ("output_type: expected pil", lambda pipe: pipe.edit(PICTURE, MASK, CAT, output_type=["pil"])),  # type: ignore[arg-type]
     ("progress: expected a function", lambda pipe: pipe(CAT, progress=3)),  # type: ignore[arg-type]
+    ("guidance_scale: expected a number below", lambda pipe: pipe(CAT, guidance_scale=10**400)),
+    ("temperature: expected a number below", lambda pipe: pipe(CAT, temperature=[1, 1, 1, 10**400])),
+    ("height: expected a number below", lambda pipe: pipe(CAT, height=10**400, width=1)),
+    ("image: expected a picture with pixels", lambda pipe: pipe.outpaint(Image.new("RGB", (0, 5)), CAT, 2.0)),
+    ("image: expected a picture with pixels", lambda pipe: pipe.vary(Image.new("L", (0, 0)), CAT, keep_scales=1)),
+    ("mask: expected a picture with pixels", lambda pipe: pipe.edit(PICTURE, Image.new("RGBA", (5, 0)), CAT)),
+    ("image: expected a picture that can be", lambda pipe: pipe.edit(damaged("RGB"), MASK, CAT)),
+    ("mask: expected a picture that can be", lambda pipe: pipe.edit(PICTURE, damaged("RGBA"), CAT)),
+    ("image: expected a picture that can be", lambda pipe: pipe.outpaint(closed(), CAT, 2.0)),
+    ("mask: expected a picture that can be", lambda pipe: pipe.edit(PICTURE, closed(), CAT)),
     ("covered: expected a number", lambda pipe: pipe.edit(PICTURE, MASK, CAT, covered="x")),  # type: ignore[arg-type]
     ("sampling: expected a SamplingConfig", lambda pipe: pipe.vary(PICTURE, CAT, keep_scales=1, sampling={"a": 1})),  # type: ignore[arg-type]
     ("sampling: expected a SamplingConfig", lambda pipe: pipe.blend(CAT, CAT, later_scale=1, sampling=3)),  # type: ignore[arg-type]
