@@ -10,8 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.layouts.cases import Layout
-from benchmarks.layouts.odd import files_beside
-from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, parquet, picture, pictures, separated
+from benchmarks.layouts.writers import NAMES, TEXTS, arrow, files_beside, lines, parquet, picture, pictures, separated
 from infinity.data.sources.columns import SourceColumns
 
 _WHERE = tuple(f"images/{name}" for name in NAMES)

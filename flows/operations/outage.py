@@ -70,6 +70,7 @@ def until_shown(show: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         refused = 0
+        why: Exception | None
         while True:
             try:
                 return show(*args, **kwargs)

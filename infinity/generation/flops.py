@@ -32,7 +32,7 @@ def drawing_flops(
     plan = SamplingPlan.of(sampling, schedule, config.depth)
     left_out = PrunedScales(sampling.pruned, schedule).shares
     shares = sampling.cache_shares(config.depth)
-    width, captions = config.width, 2 if plan.is_doubled else 1
+    width, captions = config.width, 2 if plan.num_doubled else 1
     total = captions * (config.depth * text_memory_flops(config, text_tokens) + caption_flops(config, text_tokens))
     kept, seen = [0] * config.depth, 0
     for k, span in enumerate(schedule.spans):
