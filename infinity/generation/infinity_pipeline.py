@@ -157,15 +157,12 @@ class InfinityPipeline(Editor):
             temperature: Divides the logits; above 0. Lower is less varied. One number, or one per scale.
             top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
             seed: Seed of the first picture of every prompt, whose next ones follow; or one seed per picture.
-            generator: Source of the seeds instead of ``seed``, or a list with one per picture; the result says which
-                they gave.
+            generator: Source of the seeds instead of ``seed``, or one per picture; the result says what they gave.
             batch_size: Most pictures per pass, fewer where memory is short; it changes no picture.
-            output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor
-                (B, 3, H, W); 8 bits per channel, RGB.
+            output_type: "pil" (``PIL.Image``), "np" (B, H, W, 3) or "pt" (B, 3, H, W); RGB, 8 bits per channel.
             progress: Called with the fraction done, from 0 to 1.
             callback_on_scale: Called after every scale of every batch; its argument decodes a preview if asked.
-            pruned: Share of the tokens that the last scales leave out, coarse to fine, each from 0 to below 1; one
-                number is that of the last scale.
+            pruned: Share of tokens that the last scales leave out, from 0 to below 1; one number is the last scale's.
             cache_share: Share of earlier tokens whose keys and values blocks keep, above 0 to 1; or one per block.
 
         Raises:

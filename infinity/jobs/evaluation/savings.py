@@ -30,7 +30,7 @@ from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report, report_uri
 from infinity.ranges import Count, Natural, NotBlank, Positive, ShareAboveZero
-from infinity.reporting.scores.savings import Change, SavingsPage, SavingsRow, savings_html
+from infinity.reporting.scores.savings import PairedChange, SavingsPage, SavingsRow, savings_html
 from infinity.scales import ScaleSchedule
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.quantized import WeightForm
@@ -251,8 +251,8 @@ def _row(
         weight_bytes=stored_weight_bytes(model.transformer, evaluation.quantize, dtype),
         cache_bytes=doubled * cache_bytes(model.transformer, schedule, dtype, evaluation.cache, shares),
         score=scores[spec.metric],
-        change=Change.of(spec.metric, exact, values),
+        change=PairedChange.of(spec.metric, exact, values),
         loss=scores.get(LOSS),
-        loss_change=Change.of(LOSS, exact, values) if LOSS in values else None,
+        loss_change=PairedChange.of(LOSS, exact, values) if LOSS in values else None,
         evaluation=evaluation.folder,
     )

@@ -26,7 +26,7 @@ WORDS: dict[Verdict, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change(Config):
+class PairedChange(Config):
     """Paired difference to exact drawing over prompts or pictures, positive where this way is better.
 
     Attributes:
@@ -47,7 +47,7 @@ class Change(Config):
         metric: str,
         exact: Mapping[str, Mapping[str, float | None]],
         other: Mapping[str, Mapping[str, float | None]],
-    ) -> Change:
+    ) -> PairedChange:
         """Return the change of one metric between values by metric and prompt.
 
         Raises:
@@ -66,9 +66,9 @@ class Change(Config):
         """Return what is known about a loss of more than ``margin``.
 
         Example:
-            >>> Change(mean=-0.002, low=-0.008, high=0.004, n=900).verdict(0.01)
+            >>> PairedChange(mean=-0.002, low=-0.008, high=0.004, n=900).verdict(0.01)
             'no loss'
-            >>> Change(mean=-0.05, low=-0.08, high=-0.02, n=100).verdict(0.01)
+            >>> PairedChange(mean=-0.05, low=-0.08, high=-0.02, n=100).verdict(0.01)
             'loss'
         """
         if self.low is None or self.high is None:
@@ -103,9 +103,9 @@ class SavingsRow(Config):
     weight_bytes: int
     cache_bytes: int
     score: Score
-    change: Change
+    change: PairedChange
     loss: Score | None
-    loss_change: Change | None
+    loss_change: PairedChange | None
     evaluation: str
 
 
@@ -207,6 +207,6 @@ def _tone(row: SavingsRow, margin: float) -> str:
     return tones[row.change.verdict(margin)]
 
 
-def _change(change: Change) -> str:
+def _change(change: PairedChange) -> str:
     ends = "" if change.low is None else f" ({change.low:+.3g} to {change.high:+.3g})"
     return f"{change.mean:+.3g}{ends}"

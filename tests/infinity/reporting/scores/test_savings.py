@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from infinity.evaluation.score import Score
-from infinity.reporting.scores.savings import Change, SavingsPage, SavingsRow, Verdict, savings_html
+from infinity.reporting.scores.savings import PairedChange, SavingsPage, SavingsRow, Verdict, savings_html
 from tests.infinity.reporting.pages import HOSTILE, check_page
 
 METRIC = "scene_geneval.overall"
 
 
-def change(mean: float, half: float | None) -> Change:
+def change(mean: float, half: float | None) -> PairedChange:
     low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Change(mean=mean, low=low, high=high, n=100)
+    return PairedChange(mean=mean, low=low, high=high, n=100)
 
 
 def row(
@@ -56,18 +56,18 @@ def test_a_planted_loss_is_flagged_and_equal_drawings_are_not() -> None:
         worse = numbers.binomial(4, np.clip(quality - 0.05, 0, 1)) / 4
         for name, drawn in (("loss", worse), ("other pictures", other)):
             values = [{METRIC: {str(n): float(v) for n, v in enumerate(each)}} for each in (exact, drawn)]
-            verdicts[name].append(Change.of(METRIC, *values).verdict(0.01))
+            verdicts[name].append(PairedChange.of(METRIC, *values).verdict(0.01))
     assert verdicts["loss"].count("loss") >= 57
     assert verdicts["other pictures"].count("loss") <= 4
 
 
 def test_a_smaller_loss_is_a_gain_and_prompts_must_be_the_same() -> None:
-    found = Change.of(
+    found = PairedChange.of(
         "validation.loss", {"validation.loss": {"a": 0.4, "b": 0.2}}, {"validation.loss": {"a": 0.3, "b": 0.1}}
     )
     assert found.mean == pytest.approx(0.1)
     with pytest.raises(ValueError, match="1 of 2 prompts have no value in both ways"):
-        Change.of(METRIC, {METRIC: {"a": 1.0}}, {METRIC: {"a": 1.0, "b": 1.0}})
+        PairedChange.of(METRIC, {METRIC: {"a": 1.0}}, {METRIC: {"a": 1.0, "b": 1.0}})
 
 
 def test_the_sentences_name_the_cheapest_way_without_a_loss() -> None:
