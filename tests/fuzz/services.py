@@ -41,7 +41,7 @@ from infinity.storage.leases.owner import this_process
 from infinity.storage.names import LEASE_FILE
 from infinity.studies.estimates import WrittenEstimate, estimated_seconds
 from infinity.studies.finished import finished_model
-from infra.settings import Settings
+from infra.settings import PREFIX, Settings
 from infra.settings import settings as read_settings
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.fuzz.doors import Traceback, command
@@ -258,7 +258,9 @@ def scores(world: World, rng: random.Random) -> None:
 def settings(world: World, rng: random.Random) -> None:
     """Variables of the deployment: roots, addresses, ports, prices, patience; what is read can be used."""
     odd = [*TEXTS, *map(str, NUMBERS), "1e400", "http://[", "http://a/api", "https://b/api/", "sqlite", "é", "inf"]
-    names = [name for field in Settings.model_fields.values() for name in _variables(field.validation_alias)]
+    names = [
+        name for field, about in Settings.model_fields.items() for name in _variables(field, about.validation_alias)
+    ]
     usable = [text for text in odd if "\0" not in text and "\ud800" not in text]
     with patch.dict(os.environ, {name: rng.choice(usable) for name in rng.sample(names, rng.randrange(1, 4))}):
         found = read_settings.__wrapped__()
@@ -268,8 +270,11 @@ def settings(world: World, rng: random.Random) -> None:
     assert found.pool
 
 
-def _variables(alias: Any) -> list[str]:
-    return [name for name in alias.choices if name.isupper()]
+def _variables(field: str, alias: Any) -> list[str]:
+    """Return the variables that a setting is read from."""
+    if alias is None:
+        return [f"{PREFIX}{field.upper()}"]
+    return [name for name in getattr(alias, "choices", [alias]) if name.isupper()]
 
 
 def plans(world: World, rng: random.Random) -> None:
