@@ -20,7 +20,8 @@ OPEN = ("prompt", "negative_prompt", "model", "user")
 FIELDS: dict[str, tuple[Any, ...]] = {
     "prompt": ("", "1", "NaN", "true", "null", "../../etc/passwd", "\u202egnp."),
     "n": (1, 3), "seed": (0, 1, -1, 3, -(2**63)), "size": (), "aspect_ratio": (1, 3, 0.5, 1.0),
-    "guidance": (0, 1, -1, 3, 0.5, 1.0, -0.0, 5e-324), "temperature": (1, 3, 0.5, 1.0), "top_p": (1, 0.5, 1.0, 5e-324),
+    "guidance": (0, 1, -1, 3, 0.5, 1.0, -0.0, 5e-324, [1]), "temperature": (1, 3, 0.5, 1.0, [1]),
+    "top_p": (1, 0.5, 1.0, 5e-324),
     "loras": ({},), "response_format": (), "output_format": (), "output_compression": (), "stream": (True, False),
     "partial_images": (0, 1, 3), "quality": (), "style": (), "background": (), "moderation": (), "input_fidelity": (),
     "image": (), "mask": (), "keep_scales": (), "unknown": (),

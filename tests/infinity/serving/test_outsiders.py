@@ -220,7 +220,7 @@ def test_failures_within_are_told_without_their_text_whole_and_streamed(
     config: ServingConfig, room: DrawingRoom, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        pipe, adapters = room.pipe, room.adapters
+        pipe, adapters, schedule = room.pipe, room.adapters, room.schedule
 
         def compute(self, batch: Any) -> Any:
             raise RuntimeError(f"cannot draw {batch[0].work.prompt}")

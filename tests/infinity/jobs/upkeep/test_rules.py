@@ -288,7 +288,9 @@ def check_random_root(root: str, rng: random.Random) -> None:
 
 def scores_what_stays(stage: str, needs: list[str], alive: set[str]) -> bool:
     kind = storage.name(stage).rpartition("-")[0]
-    return kind in ("evaluation", "sweep") and any("transformer-" in need and need in alive for need in needs)
+    return kind in ("evaluation", "sweep", "savings") and any(
+        "transformer-" in need and need in alive for need in needs
+    )
 
 
 def test_every_stage_of_a_real_plan_stays_though_no_text_names_its_folder(tmp_path: Path) -> None:
