@@ -279,7 +279,7 @@ def held(room: DrawingRoom) -> Iterator[tuple[DrawingRoom, threading.Event]]:
     go = threading.Event()
 
     class Held:
-        pipe, adapters = room.pipe, room.adapters
+        pipe, adapters, schedule = room.pipe, room.adapters, room.schedule
 
         def compute(self, batch: Any) -> Any:
             assert go.wait(timeout=300)
@@ -375,7 +375,7 @@ def test_nothing_of_a_prompt_is_logged(
     config: ServingConfig, room: DrawingRoom, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Broken:
-        pipe, adapters = room.pipe, room.adapters
+        pipe, adapters, schedule = room.pipe, room.adapters, room.schedule
 
         def compute(self, batch: Any) -> Any:
             raise RuntimeError(f"cannot draw {batch[0].work.prompt}")

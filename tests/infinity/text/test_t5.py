@@ -1,6 +1,7 @@
 """The T5 encoder, on tiny random weights with real small tokenizers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,11 @@ def test_training_store_and_drawing_read_the_same_features(
     texts, drawn = SENTENCES[:3], []
 
     class Watched(Transformer):
-        def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
+        def start_decoding(
+            self, text: TextCondition, schedule: ScaleSchedule, shares: Sequence[float] = ()
+        ) -> Decoding:
             drawn.append(text.features_TD)
-            return super().start_decoding(text, schedule)
+            return super().start_decoding(text, schedule, shares)
 
     model = Watched(tiny_config(text_channels=encoder.channels)).eval()
     model.init_weights(torch.Generator().manual_seed(0))
