@@ -36,6 +36,8 @@ STOP_ORDER = ("worker", "ray", "files", "server")
 FURTHER_WORKER = "worker-"
 """How the names of workers begin that `up --workers` starts besides the first."""
 START_TIMEOUT_S = 180.0
+BUSY, BUSY_ATTEMPTS, BUSY_PAUSE_S = "503 Service Unavailable", 4, 5.0
+"""What Prefect's server answers while its database is locked for long, and how often a deploy is tried then."""
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
 
 
@@ -341,7 +343,16 @@ class Stack:
         return self._told(server, command).splitlines()
 
     def _prefect(self, server: Server, *arguments: str) -> None:
-        self._told(server, _prefect_command(*arguments))
+        """Run Prefect's command line; a deploy, which may be repeated, again where the server's database was busy."""
+        for left in reversed(range(BUSY_ATTEMPTS if "deploy" in arguments else 1)):
+            try:
+                self._told(server, _prefect_command(*arguments))
+            except StackError as error:
+                if not left or BUSY not in str(error):
+                    raise
+                time.sleep(BUSY_PAUSE_S)
+            else:
+                return
 
     def _told(self, server: Server, command: Sequence[str]) -> str:
         result = subprocess.run(

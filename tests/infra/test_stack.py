@@ -242,3 +242,29 @@ def test_the_stack_is_found_again_deploys_every_flow_and_stops_its_worker(
         prefect_stack.stop("worker")
     assert not worker.is_alive()
     assert again.register.living("worker") is None
+
+
+@pytest.mark.parametrize(
+    ("refusals", "command", "is_done"), [(3, "deploy", True), (4, "deploy", False), (1, "work-pool", False)]
+)
+def test_a_deploy_is_repeated_while_the_database_is_busy(
+    config: Settings, monkeypatch: pytest.MonkeyPatch, refusals: int, command: str, is_done: bool
+) -> None:
+    answers = iter([*[StackError("Server error '503 Service Unavailable' for url 'u'")] * refusals, ""])
+
+    def told(*_: object) -> str:
+        answer = next(answers)
+        if isinstance(answer, StackError):
+            raise answer
+        return answer
+
+    stack = Stack(config)
+    monkeypatch.setattr(stack, "_told", told)
+    monkeypatch.setattr(stack_module, "BUSY_PAUSE_S", 0.0)
+    server = stack_module.Server("http://127.0.0.1:1/api")
+    if is_done:
+        stack._prefect(server, command)
+        assert not list(answers)
+    else:
+        with pytest.raises(StackError, match="503"):
+            stack._prefect(server, command)
