@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +29,9 @@ ANSWER_S = 15.0
 """Longest time in seconds until the dashboard answers; a process that watches a job has to give signs of life."""
 FIRST_ANSWER_S = 30.0
 """The same for the first question and for the start of a job, which may meet a busy machine."""
+SETTLE_S = 3.0
+"""Seconds from the end of a job until its id is used again: Ray looks after an ended job once a second, by its id, and
+would say that the new one has died with the old one's process."""
 
 
 class SubmissionError(RuntimeError):
@@ -153,6 +157,7 @@ class JobClient:
 
         One that is gone already, or that another process has started anew meanwhile, is no error.
         """
+        time.sleep(SETTLE_S)
         try:
             self._asked(lambda: self._client.delete_job(job))
         except (SubmissionError, ClusterLostError):  # the server fails, too, where the job is not over or gone
