@@ -61,7 +61,7 @@ def call(place: str, *arguments: Any) -> list[str]:
 
     Args:
         place: Place of the function, such as "benchmarks.loading.scale:run_flow".
-        arguments: Its arguments, JSON values.
+        arguments: JSON values that the function is called with.
     """
     return [sys.executable, "-m", "benchmarks.measuring.watching", place, json.dumps(arguments)]
 

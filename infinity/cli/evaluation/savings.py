@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import Device, bar, clear_errors, out, show_table
-from infinity.cli.evaluation.scores import json_value, scored_model
+from infinity.cli.evaluation.scores import Settings, Workers, json_value, scored_model
 
 
 def savings(
@@ -29,10 +29,8 @@ def savings(
     margin: Annotated[float, typer.Option(help="Loss that matters, in the metric's unit.")] = 0.01,
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for -b validation.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for evaluations and page.")] = "runs/savings",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting of the evaluations as path=JSON.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
+    settings: Settings = None,
+    workers: Workers = 1,
     device: Device = "cpu",
 ) -> None:
     """Draw with less work in many ways: operations, bytes, and the change in quality with its interval."""

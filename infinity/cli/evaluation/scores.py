@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Another setting of the evaluation as path=JSON, such as sampling.guidance=3."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")]
+
+
 def evaluate(
     checkpoints: Annotated[
         list[str] | None, typer.Argument(help="Model folders: paths or s3:// URIs; leave out with --pictures.")
@@ -47,11 +54,8 @@ def evaluate(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets one folder per evaluation.")] = (
         "runs/evaluations"
     ),
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Another setting of the evaluation as path=JSON, such as sampling.guidance=3."),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
+    settings: Settings = None,
+    workers: Workers = 1,
     device: Device = "cpu",
 ) -> None:
     """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""

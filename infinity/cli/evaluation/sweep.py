@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import Device, bar, clear_errors, out
-from infinity.cli.evaluation.scores import json_value, scored_model
+from infinity.cli.evaluation.scores import Settings, Workers, json_value, scored_model
 
 
 def sweep(
@@ -29,10 +29,8 @@ def sweep(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder for evaluations, table and page.")
     ] = "runs/sweeps",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting of the evaluations as path=JSON.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
+    settings: Settings = None,
+    workers: Workers = 1,
     device: Device = "cpu",
 ) -> None:
     """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""

@@ -55,8 +55,12 @@ def test_the_wait_has_an_end(monkeypatch: pytest.MonkeyPatch, quick: None, caplo
 def test_a_page_that_cannot_be_shown_is_shown_later_and_once(
     prefect_server: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert shown_after([httpx.ConnectError("refused"), httpx.ReadTimeout("silent")]) == ["a page"]
+
+
+def shown_after(trouble: list[Exception]) -> list[str]:
+    """What a page has shown that met these errors first, the last one at first."""
     shown: list[str] = []
-    trouble = [httpx.ConnectError("refused"), httpx.ReadTimeout("silent")]
 
     @until_shown
     def show(text: str) -> None:
@@ -65,7 +69,7 @@ def test_a_page_that_cannot_be_shown_is_shown_later_and_once(
         shown.append(text)
 
     show("a page")
-    assert shown == ["a page"]
+    return shown
 
 
 def refusal(code: int) -> httpx.HTTPStatusError:
@@ -91,13 +95,4 @@ def test_a_page_ends_no_run_where_the_server_stays_away_or_does_not_take_it(
 
 
 def test_a_page_that_a_busy_database_did_not_take_is_shown_at_the_next_try(quick: None) -> None:
-    shown, trouble = list[str](), [refusal(503), refusal(500)]
-
-    @until_shown
-    def show(text: str) -> None:
-        if trouble:
-            raise trouble.pop()
-        shown.append(text)
-
-    show("a page")
-    assert shown == ["a page"]
+    assert shown_after([refusal(503), refusal(500)]) == ["a page"]
