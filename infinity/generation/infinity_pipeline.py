@@ -28,6 +28,7 @@ from infinity.generation.drawing.results import OnPreview, OutputType, PipelineR
 from infinity.generation.files.hub import fetch_model, is_hub_name, upload_model
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import Pipeline, prompt_list
+from infinity.generation.placement import Placement
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
@@ -65,6 +66,10 @@ class InfinityPipeline(Editor):
         quantize: WeightForm | None = None,
         cache: CacheForm | None = None,
         watermark: BitWatermark | None = None,
+        text_device: str | None = None,
+        release_text: bool = False,
+        offload: bool = False,
+        memory_gb: float | None = None,
     ) -> Self:
         """Load a model.
 
@@ -82,11 +87,17 @@ class InfinityPipeline(Editor):
                 computes their products in 8 bits, on a GPU of compute capability 8.9 or newer; no adapters either.
             cache: "int8" stores keys and values of earlier scales in 8 bits each: less memory per picture.
             watermark: Watermark of all pictures; None for none.
+            text_device: Device of the text encoder, such as "cpu" beside a small GPU; None is that of the model.
+            release_text: Whether the text encoder is in memory only while it encodes the prompts of a call.
+            offload: Whether the blocks' weights lie in the memory of the CPU, and go to the device layer by layer, once
+                per scale: for a GPU that cannot hold them. Pictures are the same.
+            memory_gb: Working memory of a pass in GB (10^9 bytes); None is what the device has free.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
+        placement = Placement(text_device=text_device, release_text=release_text, offload=offload, memory_gb=memory_gb)
         bfloat16, device = is_bfloat16(dtype), best_device() if device is None else device
         model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
@@ -99,6 +110,7 @@ class InfinityPipeline(Editor):
             graphs=graphs,
             quantized=quantize,
             cache=cache,
+            placement=placement,
         )
         pipe = cls(pipeline, folder)
         pipe.watermark = watermark
@@ -112,6 +124,8 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: This machine has no such device, or the device no float8.
         """
+        if self.pipeline.placement.offload:
+            raise ValueError("to: a model with offloaded weights stays where it is; load it again")
         name = check_device(str(device))
         if self.pipeline.quantized == "float8":
             check_float8(torch.device(name))

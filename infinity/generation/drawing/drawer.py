@@ -272,6 +272,7 @@ class Drawer:
             edit=record,
             quantized=self.pipeline.quantized,
             cache=self.pipeline.cache,
+            bfloat16=self.pipeline.bfloat16 or None,
             watermark=self.watermark_use,
         )
         return PipelineResult(
