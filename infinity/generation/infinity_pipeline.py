@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -34,6 +34,7 @@ from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.float8 import check_float8
+from infinity.transformer.lora import Adapter
 from infinity.transformer.quantized import WeightForm
 
 _PIECE_BYTES = 2**24
@@ -157,6 +158,7 @@ class InfinityPipeline(Editor):
         callback_on_scale: OnPreview | None = None,
         pruned: float | Sequence[float] = (),
         cache_share: float | Sequence[float] = 1.0,
+        adapters: Sequence[Sequence[tuple[Adapter | str, float]]] | None = None,
     ) -> PipelineResult:
         """Draw pictures for prompts.
 
@@ -178,8 +180,10 @@ class InfinityPipeline(Editor):
             callback_on_scale: Called after every scale of every batch; its argument decodes a preview if asked.
             pruned: Share of tokens that the last scales leave out, from 0 to below 1; one number is the last scale's.
             cache_share: Share of earlier tokens whose keys and values blocks keep, above 0 to 1; or one per block.
+            adapters: One list of adapters with their scales for each prompt, instead of the loaded adapters.
 
         Raises:
+            AdapterError: An adapter is damaged, or of another model.
             ValueError: An argument is out of range; the message names it.
         """
         count = picture_count("num_images_per_prompt", num_images_per_prompt)
@@ -187,16 +191,16 @@ class InfinityPipeline(Editor):
         sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt, pruned, cache_share)
         wanted = [text for text in prompt_list(prompt) for _ in range(count)]
         seeds = picture_seeds(wanted, seed, generator)
-        return self.draw(
-            wanted,
-            seeds,
-            sampling,
-            ratio,
-            steering=PictureSteering(on_scale=self._previews(callback_on_scale)),
-            batch_size=batch_size,
-            output_type=output_type,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"batch_size": batch_size, "output_type": output_type, "progress": progress}
+        on_scale = self._previews(callback_on_scale)
+        if adapters is None:
+            return self.draw(wanted, seeds, sampling, ratio, steering=PictureSteering(on_scale=on_scale), **how)
+        if on_scale is not None:
+            raise ValueError("callback_on_scale: pictures with adapters of their own have no previews; leave one out")
+        if not isinstance(adapters, Sequence) or len(adapters) * count != len(wanted):
+            raise ValueError(f"adapters: expected one list of pairs for each of {len(wanted) // count} prompts")
+        each = [pairs for pairs in adapters for _ in range(count)]
+        return self.draw_each(wanted, seeds, each, sampling, ratio, **how)
 
     def save_pretrained(self, folder: str) -> str:
         """Copy the model folder to another place, a local path or an ``s3://`` URI, and return its URI.
