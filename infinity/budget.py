@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -27,6 +29,21 @@ _SHARE = 0.8
 """Share of the free memory that a pass may plan for; the rest is for fragments and for what is not planned."""
 
 _told: set[tuple[str, int, int]] = set()
+_given: ContextVar[int | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def working_memory(num_bytes: int | None) -> Iterator[None]:
+    """Let passes during the block take this many bytes, whatever the variable and the device say; None changes nothing.
+
+    Args:
+        num_bytes: Working memory of a pass.
+    """
+    token = _given.set(_given.get() if num_bytes is None else num_bytes)
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def working_bytes(device: torch.device, most: int | None = None) -> int:
@@ -38,6 +55,8 @@ def working_bytes(device: torch.device, most: int | None = None) -> int:
     Raises:
         ValueError: ``INFINITY_MEMORY_GB`` is not a positive number.
     """
+    if (given := _given.get()) is not None:
+        return given
     value = os.environ.get(VARIABLE)
     if value is None:
         budget = int(_SHARE * free_bytes(device))

@@ -15,7 +15,7 @@ import torch
 from benchmarks.measuring.scenes import SceneVerdicts, drawing_parser, in_words, sampling_of
 from infinity import InfinityPipeline
 from infinity.generation.drawing.results import PipelineResult
-from infinity.generation.memory import cache_bytes, stored_weight_bytes
+from infinity.generation.memory import cache_bytes, stored_weights
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import transformer_preset
 from infinity.transformer.cache import CacheForm
@@ -77,7 +77,9 @@ def main() -> None:
         )
     for name in _LAYOUTS:
         layout = transformer_preset(name)
-        sizes = {kind: stored_weight_bytes(layout, kind, torch.bfloat16) / 1e9 for kind in (None, *WEIGHT_FORMS)}
+        sizes = {
+            kind: weight_bytes(stored_weights(layout, kind, torch.bfloat16)) / 1e9 for kind in (None, *WEIGHT_FORMS)
+        }
         told = ", ".join(f"{kind or 'bfloat16'} {size:.2f} GB" for kind, size in sizes.items())
         print(f"{name}, transformer alone: {told}")
 

@@ -43,7 +43,8 @@ Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="Model folde
 Cluster = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
 ]
-Device = Annotated[str, typer.Option(help="Where to compute, for example cpu or cuda.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute, such as cpu or cuda:1; by default the fastest.")]
+WorkersDevice = Annotated[str, typer.Option(help="Where the workers compute, cpu or cuda.")]
 
 
 def show_table(

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -28,11 +28,13 @@ from infinity.generation.drawing.results import OnPreview, OutputType, PipelineR
 from infinity.generation.files.hub import fetch_model, is_hub_name, upload_model
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import Pipeline, prompt_list
+from infinity.generation.placement import Placement
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.cache import CacheForm
 from infinity.transformer.float8 import check_float8
+from infinity.transformer.lora import Adapter
 from infinity.transformer.quantized import WeightForm
 
 _PIECE_BYTES = 2**24
@@ -65,6 +67,10 @@ class InfinityPipeline(Editor):
         quantize: WeightForm | None = None,
         cache: CacheForm | None = None,
         watermark: BitWatermark | None = None,
+        text_device: str | None = None,
+        release_text: bool = False,
+        offload: bool = False,
+        memory_gb: float | None = None,
     ) -> Self:
         """Load a model.
 
@@ -82,11 +88,17 @@ class InfinityPipeline(Editor):
                 computes their products in 8 bits, on a GPU of compute capability 8.9 or newer; no adapters either.
             cache: "int8" stores keys and values of earlier scales in 8 bits each: less memory per picture.
             watermark: Watermark of all pictures; None for none.
+            text_device: Device of the text encoder, such as "cpu" beside a small GPU; None is that of the model.
+            release_text: Whether the text encoder is in memory only while it encodes the prompts of a call.
+            offload: Whether the blocks' weights lie in the memory of the CPU, and go to the device layer by layer, once
+                per scale: for a GPU that cannot hold them. Pictures are the same.
+            memory_gb: Working memory of a pass in GB (10^9 bytes); None is what the device has free.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
+        placement = Placement(text_device=text_device, release_text=release_text, offload=offload, memory_gb=memory_gb)
         bfloat16, device = is_bfloat16(dtype), best_device() if device is None else device
         model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
@@ -99,6 +111,7 @@ class InfinityPipeline(Editor):
             graphs=graphs,
             quantized=quantize,
             cache=cache,
+            placement=placement,
         )
         pipe = cls(pipeline, folder)
         pipe.watermark = watermark
@@ -112,6 +125,8 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: This machine has no such device, or the device no float8.
         """
+        if self.pipeline.placement.offload:
+            raise ValueError("to: a model with offloaded weights stays where it is; load it again")
         name = check_device(str(device))
         if self.pipeline.quantized == "float8":
             check_float8(torch.device(name))
@@ -143,6 +158,7 @@ class InfinityPipeline(Editor):
         callback_on_scale: OnPreview | None = None,
         pruned: float | Sequence[float] = (),
         cache_share: float | Sequence[float] = 1.0,
+        adapters: Sequence[Sequence[tuple[Adapter | str, float]]] | None = None,
     ) -> PipelineResult:
         """Draw pictures for prompts.
 
@@ -164,8 +180,10 @@ class InfinityPipeline(Editor):
             callback_on_scale: Called after every scale of every batch; its argument decodes a preview if asked.
             pruned: Share of tokens that the last scales leave out, from 0 to below 1; one number is the last scale's.
             cache_share: Share of earlier tokens whose keys and values blocks keep, above 0 to 1; or one per block.
+            adapters: One list of adapters with their scales for each prompt, instead of the loaded adapters.
 
         Raises:
+            AdapterError: An adapter is damaged, or of another model.
             ValueError: An argument is out of range; the message names it.
         """
         count = picture_count("num_images_per_prompt", num_images_per_prompt)
@@ -173,16 +191,16 @@ class InfinityPipeline(Editor):
         sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt, pruned, cache_share)
         wanted = [text for text in prompt_list(prompt) for _ in range(count)]
         seeds = picture_seeds(wanted, seed, generator)
-        return self.draw(
-            wanted,
-            seeds,
-            sampling,
-            ratio,
-            steering=PictureSteering(on_scale=self._previews(callback_on_scale)),
-            batch_size=batch_size,
-            output_type=output_type,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"batch_size": batch_size, "output_type": output_type, "progress": progress}
+        on_scale = self._previews(callback_on_scale)
+        if adapters is None:
+            return self.draw(wanted, seeds, sampling, ratio, steering=PictureSteering(on_scale=on_scale), **how)
+        if on_scale is not None:
+            raise ValueError("callback_on_scale: pictures with adapters of their own have no previews; leave one out")
+        if not isinstance(adapters, Sequence) or len(adapters) * count != len(wanted):
+            raise ValueError(f"adapters: expected one list of pairs for each of {len(wanted) // count} prompts")
+        each = [pairs for pairs in adapters for _ in range(count)]
+        return self.draw_each(wanted, seeds, each, sampling, ratio, **how)
 
     def save_pretrained(self, folder: str) -> str:
         """Copy the model folder to another place, a local path or an ``s3://`` URI, and return its URI.

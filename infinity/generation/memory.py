@@ -13,7 +13,7 @@ from infinity.scales import ScaleSchedule
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.cache import CacheForm, bytes_per_token
 from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import WeightForm, quantize_products, weight_bytes
+from infinity.transformer.quantized import WeightForm, quantize_products
 
 _FLOATS_PER_TOKEN = 9
 """Float32 numbers alive per token of the largest scale, and unit of width, in a block's feed-forward (measured)."""
@@ -68,8 +68,8 @@ def cache_bytes(
     return tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
 
 
-def stored_weight_bytes(config: TransformerConfig, form: WeightForm | None, dtype: torch.dtype) -> int:
-    """Return the bytes of a transformer's weights as drawing holds them; no weight is made.
+def stored_weights(config: TransformerConfig, form: WeightForm | None, dtype: torch.dtype) -> Transformer:
+    """Return a transformer on the device "meta", with its weights in the form in which drawing holds them.
 
     Args:
         form: Form of the blocks' weights; None for floating point.
@@ -81,7 +81,7 @@ def stored_weight_bytes(config: TransformerConfig, form: WeightForm | None, dtyp
             quantize_products(transformer, form)
         elif dtype == torch.bfloat16:
             store_products_as(transformer, dtype)
-    return weight_bytes(transformer)
+    return transformer
 
 
 def pictures_at_once(

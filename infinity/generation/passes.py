@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from infinity.bits import BitLabels
 from infinity.generation.generate import Generated, OnProgress, generate
 from infinity.generation.memory import pictures_at_once
+from infinity.generation.placement import ReleasedTextEncoder
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
 from infinity.scales import ScaleSchedule
@@ -56,26 +58,44 @@ def generate_in_passes(
         return text_encoder.encode(texts).to(transformer.start.device)
 
     passes: list[Generated] = []
-    for start in range(0, max(1, total), size):
-        some = prompts[start : start + size]
+    parts = [slice(start, min(start + size, total)) for start in range(0, max(1, total), size)]
+    steering = steering or PictureSteering()
+    with _prepared(text_encoder, _texts(parts, prompts, sampling, steering)):
+        for rows in parts:
 
-        def report(share: float, start: int = start, number: int = len(some)) -> None:
-            if progress is not None:
-                progress((start + share * number) / total)
+            def report(share: float, rows: slice = rows) -> None:
+                if progress is not None:
+                    progress((rows.start + share * (rows.stop - rows.start)) / total)
 
-        rows = slice(start, start + len(some))
-        passes.append(
-            generate(
-                *models,
-                some,
-                schedule=schedule,
-                sampling=sampling,
-                seeds=seeds[rows],
-                progress=report,
-                steering=(steering or PictureSteering()).batch(rows, encode),
+            passes.append(
+                generate(
+                    *models,
+                    prompts[rows],
+                    schedule=schedule,
+                    sampling=sampling,
+                    seeds=seeds[rows],
+                    progress=report,
+                    steering=steering.batch(rows, encode),
+                )
             )
-        )
     return _joined(passes)
+
+
+def _texts(
+    parts: Sequence[slice], prompts: Sequence[str], sampling: SamplingConfig, steering: PictureSteering
+) -> list[Sequence[str]]:
+    """Return the batches of texts that the passes encode."""
+    found = [prompts[rows] for rows in parts]
+    if sampling.negative_prompt is not None:
+        found += [[sampling.negative_prompt] * len(prompts[rows]) for rows in parts]
+    return found + [steering.later_prompts[rows] for rows in parts if steering.later_prompts]
+
+
+def _prepared(text_encoder: TextEncoder, batches: list[Sequence[str]]) -> AbstractContextManager[None]:
+    """Encode all texts first, where the encoder is not to stay in memory; each batch has the features of its pass."""
+    if isinstance(text_encoder, ReleasedTextEncoder):
+        return text_encoder.prepared([batch for batch in batches if batch])
+    return nullcontext()
 
 
 def _joined(passes: Sequence[Generated]) -> Generated:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 
 from infinity import storage
+from infinity.budget import working_memory
 from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.config import Config
 from infinity.generation.compiled import compile_for_drawing
@@ -18,11 +19,12 @@ from infinity.generation.device import check_device, own_defaults
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.graphs import capture_scales
 from infinity.generation.passes import generate_in_passes
+from infinity.generation.placement import Placement, offload_blocks
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
 from infinity.strict_json import MAX_WHOLE_NUMBER
-from infinity.text import TextConfig, TextEncoder, build_text_encoder
+from infinity.text import TextConfig, TextEncoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
@@ -130,6 +132,7 @@ class Pipeline:
         bfloat16: Whether matrix products and convolutions are bfloat16; float32 otherwise.
         quantized: Form of the blocks' weights; None for plain floating point.
         cache: Form of the cached keys and values; None for floating point.
+        placement: Where the parts of the model lie.
     """
 
     config: ModelConfig
@@ -140,6 +143,7 @@ class Pipeline:
     bfloat16: bool = False
     quantized: WeightForm | None = None
     cache: CacheForm | None = None
+    placement: Placement = field(default_factory=Placement)
 
     @classmethod
     @own_defaults()
@@ -153,6 +157,7 @@ class Pipeline:
         graphs: bool = False,
         quantized: WeightForm | None = None,
         cache: CacheForm | None = None,
+        placement: Placement | None = None,
     ) -> Self:
         """Load a model folder.
 
@@ -165,6 +170,7 @@ class Pipeline:
             quantized: Form in which the blocks' weights are stored, "int8" or "int4"; or "float8", in which their
                 products are computed as well. None is plain floating point.
             cache: Form in which keys and values of earlier scales are stored, "int8"; None is floating point.
+            placement: Where the parts of the model lie; None puts everything on the device.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
@@ -177,12 +183,17 @@ class Pipeline:
             check_bfloat16(torch.device(device))
         if quantized == "float8":
             check_float8(torch.device(device))
+        placement = placement or Placement()
+        if placement.offload and (compiled or graphs):
+            raise ValueError(
+                "offload: weights that come and go are neither compiled nor captured; leave one of them out"
+            )
         model = load_checkpoint(model_uri, kind=KIND)
         is_smaller = quantized is not None or in_bfloat16  # then float32 weights stay in the file until their turn
         config, transformer = _transformer_of(model, is_shared=is_smaller)
         tokenizer = _own_tokenizer(storage.join(model_uri, TOKENIZER_FOLDER), config.tokenizer_digest)
         _check_bits(config.transformer, tokenizer.config, where=model_uri)
-        text_encoder = build_text_encoder(config.text, device)
+        text_encoder = placement.text_encoder(config.text, device)
         if text_encoder.channels != config.transformer.text_channels:
             raise ValueError(
                 f"{model_uri}: the transformer reads {config.transformer.text_channels} text channels, "
@@ -195,12 +206,13 @@ class Pipeline:
             store_products_as(transformer, torch.bfloat16)
         if is_smaller:
             _copy_mapped(transformer)
-        models = transformer.to(device), tokenizer.to(device), text_encoder
+        placed = offload_blocks(transformer, device) if placement.offload else transformer.to(device)
+        models = placed, tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)
         if graphs:
             capture_scales(transformer)
-        return cls(config, *models, model.digest, in_bfloat16, quantized, cache)
+        return cls(config, *models, model.digest, in_bfloat16, quantized, cache, placement)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which this model computes."""
@@ -237,7 +249,7 @@ class Pipeline:
         seeds = seed_list(prompts, seeds)
         batch_size = _at_least_one(batch_size)
         schedule = self.config.resolution.schedule(aspect_ratio)
-        with self.autocast():
+        with self.autocast(), working_memory(self.placement.memory_bytes):
             return generate_in_passes(
                 (self.transformer, self.tokenizer, self.text_encoder),
                 prompts,

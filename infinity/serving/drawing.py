@@ -69,6 +69,8 @@ class DrawingRoom:
             quantize=config.quantize,
             cache=config.cache,
             watermark=config.watermark(),
+            text_device=config.text_device,
+            offload=config.offload,
         )
         self.adapters = {
             name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)

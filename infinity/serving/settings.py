@@ -53,6 +53,8 @@ class ServingConfig(Config):
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
         watermark_key: Place of the key of a watermark in all pictures, a file or ``env:NAME``; None for no watermark.
         watermark_strength: Logits by which bits lean to the watermark; None for the default.
+        text_device: Device of the text encoder; None is that of the model.
+        offload: Whether the blocks' weights lie in the memory of the CPU until a layer computes.
     """
 
     model: str
@@ -64,6 +66,8 @@ class ServingConfig(Config):
     limits: ServingLimits = field(default_factory=ServingLimits)
     watermark_key: str | None = None
     watermark_strength: float | None = None
+    text_device: str | None = None
+    offload: bool = False
 
     def watermark(self) -> BitWatermark | None:
         """Return the watermark of all pictures, if there is one.

@@ -20,6 +20,7 @@ import torch  # noqa: E402
 
 from infinity.generation import SamplingConfig, graphs  # noqa: E402
 from infinity.generation.passes import generate_in_passes  # noqa: E402
+from infinity.generation.placement import offload_blocks  # noqa: E402
 from infinity.jobs.estimate.rehearsal import Load, rehearse  # noqa: E402
 from infinity.jobs.training.transformer import TrainTransformerSpec  # noqa: E402
 from infinity.presets import tokenizer_preset, transformer_preset  # noqa: E402
@@ -68,14 +69,23 @@ def _figures(meter: Meter, resting: int) -> Figures:
     }
 
 
-def _models(layout: str, depth: int) -> tuple[Transformer, Tokenizer, Any]:
+def _models(layout: str, depth: int, *, offloaded: bool = False) -> tuple[Transformer, Tokenizer, Any]:
     name, tokenizer = LAYOUTS[layout]
     transformer = Transformer(transformer_preset(name).replace(depth=depth)).eval()
     store_products_as(transformer, torch.bfloat16)
-    return transformer.to(CUDA), Tokenizer(tokenizer_preset(tokenizer)).eval().to(CUDA), build_text_encoder(TEXT)
+    if offloaded:
+        with patch.object(torch.Tensor, "pin_memory", lambda weights: weights):  # fake tensors cannot be pinned
+            offload_blocks(transformer, "cuda")
+    return (
+        transformer if offloaded else transformer.to(CUDA),
+        Tokenizer(tokenizer_preset(tokenizer)).eval().to(CUDA),
+        build_text_encoder(TEXT),
+    )
 
 
-def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int = 0, **less: Any) -> Figures:
+def draw(
+    layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int = 0, offloaded: bool = False, **less: Any
+) -> Figures:
     """Draw as a pipeline does; the waits are those inside the loop over scales.
 
     Args:
@@ -84,10 +94,14 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
         number: Pictures.
         guidance: Classifier-free guidance.
         held: Bytes on the card that something else holds, such as a training whose sample sheet this is.
+        offloaded: Whether the blocks' weights wait in the memory of the CPU.
         less: Other settings of sampling, with which less is computed.
     """
     with card.running(), metered() as meter:
-        models, _training = _models(layout, depth), torch.empty(held, dtype=torch.uint8, device=CUDA)
+        models, _training = (
+            _models(layout, depth, offloaded=offloaded),
+            torch.empty(held, dtype=torch.uint8, device=CUDA),
+        )
         meter.restart()
         resting, waits = meter.live, []
         marks: list[Figures] = []
@@ -331,6 +345,7 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw-odd": lambda layout, depth: draw(layout, depth, 3, ODD),
     "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
     "draw-less": lambda layout, depth: draw(layout, depth, 2, TRAILING, pruned=(0.25, 0.5), cache_share=0.5),
+    "draw-offloaded": lambda layout, depth: draw(layout, depth, 1, offloaded=True),
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),

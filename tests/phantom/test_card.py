@@ -36,7 +36,7 @@ BY_DEFAULT = (
     ),
     *("train-shard:2B:1", "train-offload:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
-    "draw-captured:2B:1",
+    *("draw-captured:2B:1", "draw-offloaded:2B:1", "draw-offloaded:2B:2"),
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
 SWEEP = (
@@ -127,6 +127,13 @@ def test_a_picture_fits_beside_its_weights(figures: dict[str, Any]) -> None:
     assert _at_full_depth(figures, "draw", "2B", "peak") <= 12e9
     if "draw:8B:2" in figures:
         assert _at_full_depth(figures, "draw", "8B", "peak") <= 0.5 * 80e9
+
+
+def test_offloaded_blocks_take_no_memory_of_the_card_between_layers(figures: dict[str, Any]) -> None:
+    """Each block of 2B keeps 0.1 MB there: its norms and the offset of its modulation."""
+    one, two = (figures[f"draw-offloaded:2B:{depth}"] for depth in (1, 2))
+    assert two["resting"] - one["resting"] < 1e6
+    assert one["peak"] < figures["draw:2B:1"]["peak"]
 
 
 def test_what_a_picture_is_said_to_take_is_what_it_takes(figures: dict[str, Any]) -> None:

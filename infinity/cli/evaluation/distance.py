@@ -49,11 +49,13 @@ def distance(
             "fd_efficientnet_lite0; may be repeated. cmmd=<folder> takes the network from a folder or another hub.",
         ),
     ] = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Compute distances of two sets of pictures with intervals: FID, KID, CMMD, FD-DINOv2, precision, recall."""
     with clear_errors():
-        chosen = _chosen(metric or ["inception"])
+        from infinity.generation.device import check_device
+
+        chosen, device = _chosen(metric or ["inception"]), check_device(device)
         scores, lines = _by_embeddings(first, second, chosen, split, interval, device)
         if "inception" not in chosen:
             _show(scores, lines)
@@ -86,7 +88,7 @@ def statistics(
     feature: Feature = 2048,
     weights: Weights = None,
     sha256: WeightsSha256 = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Write feature statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
     with clear_errors():
@@ -95,7 +97,7 @@ def statistics(
         from infinity.evaluation.fid.reference_statistics import write_statistics
         from infinity.generation.device import check_device
 
-        check_device(device)
+        device = check_device(device)
         if not output.endswith(".npz"):
             raise ValueError(f"output: expected a file ending in .npz, got {output}")
         about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
@@ -150,10 +152,8 @@ def _by_embeddings(
     from infinity import storage
     from infinity.evaluation.fid.embedding_distance import embed_set, embedding_score
     from infinity.evaluation.fid.reference_sets import ReferenceSet
-    from infinity.generation.device import check_device
     from infinity.perception.embeddings import EmbeddingConfig, load_embedder
 
-    check_device(device)
     sides = []
     for uri in (first, second):
         if _is_statistics(uri):

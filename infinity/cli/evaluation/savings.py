@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infinity.cli.console import Device, bar, clear_errors, out, show_table
+from infinity.cli.console import WorkersDevice, bar, clear_errors, out, show_table
 from infinity.cli.evaluation.scores import Settings, Workers, json_value, scored_model
 
 
@@ -31,7 +31,7 @@ def savings(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for evaluations and page.")] = "runs/savings",
     settings: Settings = None,
     workers: Workers = 1,
-    device: Device = "cpu",
+    device: WorkersDevice = "cpu",
 ) -> None:
     """Draw with less work in many ways: operations, bytes, and the change in quality with its interval."""
     with clear_errors():

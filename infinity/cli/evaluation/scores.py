@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infinity.cli.console import Device, bar, clear_errors, out, show_table
+from infinity.cli.console import WorkersDevice, bar, clear_errors, out, show_table
 from infinity.cli.evaluation import about_pictures
 from infinity.cli.evaluation.standing import Published, published_scores
 
@@ -56,7 +56,7 @@ def evaluate(
     ),
     settings: Settings = None,
     workers: Workers = 1,
-    device: Device = "cpu",
+    device: WorkersDevice = "cpu",
 ) -> None:
     """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""
     with clear_errors():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infinity.cli.console import Device, bar, clear_errors, out
+from infinity.cli.console import WorkersDevice, bar, clear_errors, out
 from infinity.cli.evaluation.scores import Settings, Workers, json_value, scored_model
 
 
@@ -31,7 +31,7 @@ def sweep(
     ] = "runs/sweeps",
     settings: Settings = None,
     workers: Workers = 1,
-    device: Device = "cpu",
+    device: WorkersDevice = "cpu",
 ) -> None:
     """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""
     with clear_errors():

@@ -64,6 +64,14 @@ Cache = Annotated[
     str | None,
     typer.Option(help="Store keys and values of earlier scales as int8: less memory per picture, slower."),
 ]
+TextDevice = Annotated[str | None, typer.Option(help="Where the text encoder computes; by default as the model.")]
+ReleaseText = Annotated[
+    bool, typer.Option("--release-text", help="Keep the text encoder in memory only while it reads the prompts.")
+]
+Offload = Annotated[
+    bool,
+    typer.Option("--offload", help="Keep the blocks' weights in the CPU's memory until a layer computes; slower."),
+]
 Pruned = Annotated[
     str, typer.Option(help="Share of the tokens that the last scales leave out: one number, or several by commas.")
 ]
@@ -126,12 +134,15 @@ def sampling_of(
 
 def loaded(
     checkpoint: str,
-    device: str,
+    device: str | None,
     lora: Sequence[str] | None = None,
     *,
     bfloat16: bool | None = None,
     quantize: str | None = None,
     cache: str | None = None,
+    text_device: str | None = None,
+    release_text: bool = False,
+    offload: bool = False,
 ) -> InfinityPipeline:
     """Return a model with its adapters.
 
@@ -145,10 +156,18 @@ def loaded(
     from infinity.transformer.lora_files import parse_adapter
     from infinity.transformer.quantized import check_weight_form
 
-    check_device(device)
     kind, form = check_weight_form(quantize), check_cache_form(cache)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
-    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype, quantize=kind, cache=form)
+    pipe = InfinityPipeline.from_pretrained(
+        checkpoint,
+        device=check_device(device),
+        dtype=dtype,
+        quantize=kind,
+        cache=form,
+        text_device=text_device,
+        release_text=release_text,
+        offload=offload,
+    )
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe

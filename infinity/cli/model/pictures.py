@@ -43,11 +43,14 @@ def generate(
     bfloat16: options.Bfloat16 = None,
     quantize: options.Quantize = None,
     cache: options.Cache = None,
+    text_device: options.TextDevice = None,
+    release_text: options.ReleaseText = False,
+    offload: options.Offload = False,
     pruned: options.Pruned = "",
     cache_share: options.CacheShare = "1",
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
@@ -66,7 +69,17 @@ def generate(
         later = None if later_prompt is None else (later_prompt, 1 if later_scale is None else later_scale)
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize, cache=cache)
+        pipe = options.loaded(
+            checkpoint,
+            device,
+            lora,
+            bfloat16=bfloat16,
+            quantize=quantize,
+            cache=cache,
+            text_device=text_device,
+            release_text=release_text,
+            offload=offload,
+        )
         pipe.watermark = watermark
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
@@ -102,7 +115,7 @@ def reconstruct(
     sides: Annotated[
         str, typer.Option(help="Grid sides of a square picture, coarse to fine; by default those of the model.")
     ] = "",
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Encode pictures to bits and decode them; write originals beside reconstructions, and their PSNR in dB."""
     with clear_errors():
@@ -117,7 +130,8 @@ def reconstruct(
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 
-        tokenizer, resolution = _tokenizer_of(checkpoint, check_device(device))
+        device = check_device(device)
+        tokenizer, resolution = _tokenizer_of(checkpoint, device)
         if sides:
             grids = tuple(whole("sides", part) for part in sides.split(","))
             if grids[-1] < 2:

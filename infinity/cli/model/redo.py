@@ -25,7 +25,7 @@ def redo(
     output: options.Output = Path("redone"),
     lora: options.Lora = None,
     watermark_key_file: options.WatermarkKeyFile = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Draw pictures again from the settings in their files; the pixels are equal on the same kind of processor."""
     with clear_errors():
@@ -37,14 +37,15 @@ def redo(
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
         places = [checkpoint or find_model(settings.model) for settings in found]
-        pipes: dict[tuple[str, str | None, str | None], InfinityPipeline] = {}
+        pipes: dict[tuple[str, str | None, str | None, bool], InfinityPipeline] = {}
 
         def drawn() -> Iterator[PipelineResult]:
             """Yield picture by picture, so that one that is refused takes no other with it."""
             for place, settings in zip(places, found, strict=True):
-                key = place, settings.quantized, settings.cache
+                key = place, settings.quantized, settings.cache, bool(settings.bfloat16)
                 if key not in pipes:
-                    pipes[key] = options.loaded(place, device, quantize=settings.quantized, cache=settings.cache)
+                    kind, form, bfloat16 = key[1:]
+                    pipes[key] = options.loaded(place, device, bfloat16=bfloat16, quantize=kind, cache=form)
                 pipe = pipes[key]
                 mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
                 pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
@@ -80,7 +81,7 @@ def edit(
     cache: options.Cache = None,
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
     with clear_errors():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infinity.cli.console import Cluster, clear_errors, err
-from infinity.cli.model.drawing_options import Cache, Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
+from infinity.cli.model import drawing_options as options
 
 if TYPE_CHECKING:
     from infinity.serving.settings import ServingConfig
@@ -37,10 +37,12 @@ def serve(
         float, typer.Option("--drain-s", min=1, help="Seconds in which accepted requests are finished before the end.")
     ] = 600.0,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
-    quantize: Quantize = None,
-    cache: Cache = None,
-    watermark_key_file: WatermarkKeyFile = None,
-    watermark_strength: WatermarkStrength = None,
+    quantize: options.Quantize = None,
+    cache: options.Cache = None,
+    text_device: options.TextDevice = None,
+    offload: options.Offload = False,
+    watermark_key_file: options.WatermarkKeyFile = None,
+    watermark_strength: options.WatermarkStrength = None,
     ray_address: Cluster = None,
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
@@ -52,7 +54,8 @@ def serve(
         if host not in LOOPBACK and keys is None:
             raise ValueError(f"--host: {host} can be reached by others; expected --keys with a file of API keys")
         limits = ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch)
-        config = _config(model, lora or (), keys, device=device, quantize=quantize, cache=cache, limits=limits)
+        placed = {"device": device, "text_device": text_device, "offload": offload}
+        config = _config(model, lora or (), keys, quantize=quantize, cache=cache, limits=limits, **placed)
         config = _marked(config, watermark_key_file, watermark_strength)
         plan = ServePlan(serving=config, host=host, port=port, replicas=replicas, gpus=gpus)
         plan = plan.replace(drain_s=drain_s, address=ray_address or None)
@@ -91,7 +94,7 @@ def _marked(config: ServingConfig, key_file: str | None, strength: float | None)
     """Return the settings with a watermark, if there is one; a wrong key is told now."""
     from infinity import storage
 
-    watermark_of(key_file, strength)
+    options.watermark_of(key_file, strength)
     if key_file is not None and not key_file.startswith("env:"):
         key_file = storage.absolute(key_file)
     return config.replace(watermark_key=key_file, watermark_strength=strength)

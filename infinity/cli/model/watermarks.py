@@ -35,7 +35,7 @@ def detect(
         list[float] | None,
         typer.Option(help="Share of the sides that may have been cut off; may be repeated. 0.05 if left out."),
     ] = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Look for a watermark: the p-value is the probability of such agreement in a picture without it."""
     with clear_errors():

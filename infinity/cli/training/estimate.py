@@ -97,7 +97,7 @@ def _drawing(
         aspect_ratio=aspect_ratio_of(None, None, aspect_ratio),
     )
     found = estimate_drawing(*shapes_of(model), setup)
-    sums = {name: getattr(found, name) for name in ("total", "without_text_encoder", "decoding_in_bands")}
+    sums = {name: getattr(found, name) for name in ("total", "without_text_encoder", "offloaded", "decoding_in_bands")}
     if as_json:
         out.print_json(json.dumps(found.to_json() | sums))
         return

@@ -18,7 +18,7 @@ def redraw(
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", "-p", help="What to draw instead of the prompts of the run.")
     ] = None,
-    device: Device = "cpu",
+    device: Device = None,
 ) -> None:
     """Draw a training's samples, curves and page again from one of its stored states."""
     with clear_errors():
@@ -26,9 +26,12 @@ def redraw(
         from infinity.generation.device import check_device
         from infinity.jobs.training.redraw import redraw as draw_again
 
-        check_device(device)
         found = draw_again(
-            storage.absolute(training), storage.absolute(output), step=step, prompts=tuple(prompt or ()), device=device
+            storage.absolute(training),
+            storage.absolute(output),
+            step=step,
+            prompts=tuple(prompt or ()),
+            device=check_device(device),
         )
         for uri in (found.page, found.sheet, found.metrics):
             out.say(uri)

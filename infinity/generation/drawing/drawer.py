@@ -151,6 +151,57 @@ class Drawer:
             record = EditRecord(later_prompt=later[0], later_scale=steering.later_scale) if later else None
             return self._result(generated, prompts, seeds, sampling, aspect_ratio, record, output_type)
 
+    def draw_each(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        adapters: Sequence[Sequence[tuple[Adapter | str, float]]],
+        sampling: SamplingConfig,
+        aspect_ratio: float = 1.0,
+        *,
+        batch_size: int = 8,
+        output_type: OutputType = "pil",
+        progress: Callable[[float], None] | None = None,
+    ) -> PipelineResult:
+        """Draw each picture with adapters of its own instead of the loaded ones, which stay.
+
+        Pictures of equal adapters and scales are drawn together, one group after the other.
+
+        Args:
+            prompts: Prompts, one per picture.
+            seeds: Seeds, one per picture.
+            adapters: Adapters of each picture, with their scales; an empty list is none.
+            sampling: Guidance, temperature and top-p.
+            aspect_ratio: Height / width.
+            batch_size: Most pictures per pass.
+            output_type: Form of the pictures.
+            progress: Called with the fraction done, from 0 to 1.
+
+        Raises:
+            AdapterError: An adapter is damaged, or of another model.
+            ValueError: There is not one list of pairs per picture.
+        """
+        if not isinstance(adapters, Sequence) or len(adapters) != len(prompts):
+            raise ValueError(f"adapters: expected one list of pairs for each of {len(prompts)} pictures")
+        loaded: dict[object, Adapter] = {}
+        groups: dict[tuple[tuple[str, float], ...], tuple[list[tuple[Adapter, float]], list[int]]] = {}
+        for number, pairs in enumerate(adapters):
+            found = [_adapter_and_scale(pair, loaded) for pair in pairs]
+            groups.setdefault(tuple(_contents(found)), (found, []))[1].append(number)
+        parts, done = [], 0
+        for found, numbers in groups.values():
+
+            def report(share: float, done: int = done, size: int = len(numbers)) -> None:
+                if progress is not None:
+                    progress((done + share * size) / len(prompts))
+
+            chosen, own_seeds = [prompts[i] for i in numbers], [seeds[i] for i in numbers]
+            with self.drawing_with(found, self.watermark):
+                part = self.draw(chosen, own_seeds, sampling, aspect_ratio, batch_size=batch_size, progress=report)
+            parts.append(part)
+            done += len(numbers)
+        return PipelineResult.joined(parts, [numbers for _, numbers in groups.values()], output_type)
+
     def draw_edit(
         self,
         edit: Edit,
@@ -272,6 +323,7 @@ class Drawer:
             edit=record,
             quantized=self.pipeline.quantized,
             cache=self.pipeline.cache,
+            bfloat16=self.pipeline.bfloat16 or None,
             watermark=self.watermark_use,
         )
         return PipelineResult(
@@ -298,10 +350,14 @@ def _contents(adapters: Sequence[tuple[Adapter, float]]) -> list[tuple[str, floa
     return [(adapter.digest, scale) for adapter, scale in adapters]
 
 
-def _adapter_and_scale(pair: object) -> tuple[Adapter, float]:
+def _adapter_and_scale(pair: object, loaded: dict[object, Adapter] | None = None) -> tuple[Adapter, float]:
+    """Return an adapter and its scale; one that was loaded before, by its place, is not loaded again."""
     if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise ValueError(f"adapters: expected pairs of an adapter and its scale, got {pair!r:.80}")
     adapter, scale = pair
     if isinstance(adapter, Adapter):
         return adapter, scale
-    return load_adapter(storage.absolute(place_text("adapter", adapter))), scale
+    place, known = storage.absolute(place_text("adapter", adapter)), {} if loaded is None else loaded
+    if place not in known:
+        known[place] = load_adapter(place)
+    return known[place], scale

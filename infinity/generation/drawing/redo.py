@@ -45,6 +45,12 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
             f"the picture was drawn with {settings.quantized or 'floating-point'} weights, the model is loaded with "
             f"{drawer.pipeline.quantized or 'floating-point'} ones; load it as the picture says"
         )
+    if bool(settings.bfloat16) != drawer.pipeline.bfloat16:
+        kinds = ["bfloat16" if each else "float32" for each in (settings.bfloat16, drawer.pipeline.bfloat16)]
+        raise OtherModelError(
+            f"the picture was drawn with products in {kinds[0]}, the model computes in {kinds[1]}; load it as the "
+            "picture says"
+        )
     if settings.cache != drawer.pipeline.cache:
         raise OtherModelError(
             f"the picture was drawn with {settings.cache or 'floating-point'} keys and values, the model is loaded "

@@ -63,6 +63,33 @@ class PipelineResult:
             self.settings[index : index + 1],
         )
 
+    @staticmethod
+    def joined(
+        parts: Sequence[PipelineResult], places: Sequence[Sequence[int]], output_type: OutputType
+    ) -> PipelineResult:
+        """Return the pictures of several results as one, in another order.
+
+        Args:
+            parts: Results of one shape and one sampling.
+            places: Number in the whole of each picture of each part; together every number from 0 once.
+            output_type: Form of the pictures.
+        """
+        order = np.argsort([place for numbers in places for place in numbers])
+        prompts, seeds, settings = (
+            [each for part in parts for each in getattr(part, name)] for name in ("prompts", "seeds", "settings")
+        )
+        pixels = torch.from_numpy(np.concatenate([part.pixels() for part in parts])[order])
+        bits = torch.cat([part.bits.bits_BLC for part in parts])[torch.from_numpy(order)]
+        return PipelineResult(
+            as_output(output_type, pixels),
+            tuple(prompts[i] for i in order),
+            tuple(seeds[i] for i in order),
+            BitLabels(parts[0].bits.schedule, bits),
+            parts[0].sampling,
+            parts[0].aspect_ratio,
+            tuple(settings[i] for i in order),
+        )
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write all pictures as PNG files that carry their settings, and return their paths.
 

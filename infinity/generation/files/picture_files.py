@@ -22,7 +22,7 @@ from infinity.version import __version__
 PNG_KEY = "infinity"
 """Keyword of the PNG text chunk with the settings as JSON."""
 _MOST_NAME_BYTES = 120
-_NEWER = ("watermark", "cache", "cache_share")
+_NEWER = ("watermark", "cache", "cache_share", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +93,11 @@ class DrawingSettings(Config):
         watermark: Watermark in the bits; None for none.
         cache: Form of the cached keys and values; None for floating point.
         cache_share: Share of earlier tokens that blocks kept (``SamplingConfig``); None for all.
+        bfloat16: True where products were bfloat16; None for float32.
     """
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"adapters", "edit", "quantized", "pruned", "watermark", "cache", "cache_share"}
+        {"adapters", "edit", "quantized", "pruned", "watermark", "cache", "cache_share", "bfloat16"}
     )
 
     prompt: str
@@ -119,6 +120,7 @@ class DrawingSettings(Config):
     watermark: WatermarkUse | None = None
     cache: CacheForm | None = None
     cache_share: float | tuple[float, ...] | None = None
+    bfloat16: Literal[True] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; newer fields are left out where they are None, so that files keep their bytes."""

@@ -10,8 +10,9 @@ from infinity import storage
 from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
 from infinity.generation.files.model_folder import ModelNotFoundError, model_folder
-from infinity.generation.memory import cache_bytes, picture_bytes, stored_weight_bytes
+from infinity.generation.memory import cache_bytes, picture_bytes, stored_weights
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
+from infinity.generation.placement import waiting_bytes
 from infinity.jobs.estimate.estimate import FLAN_T5_XL_WEIGHTS, GPU_CONTEXT_BYTES
 from infinity.presets import tokenizer_preset, transformer_preset
 from infinity.scales import Resolution, Size
@@ -56,6 +57,7 @@ class DrawingEstimate(Config):
 
     Attributes:
         transformer: Stored weights of the transformer.
+        waiting: What of these ``--offload`` keeps off the device.
         text_encoder: Weights of the text encoder; 0 for the built-in one.
         cache: Cached keys and values of a pass.
         activations: Everything else alive in the loop over scales.
@@ -64,6 +66,7 @@ class DrawingEstimate(Config):
     """
 
     transformer: int
+    waiting: int
     tokenizer: int
     text_encoder: int
     cache: int
@@ -81,6 +84,11 @@ class DrawingEstimate(Config):
     def without_text_encoder(self) -> int:
         """Peak with the text encoder elsewhere, for example on the CPU."""
         return self.total - self.text_encoder
+
+    @property
+    def offloaded(self) -> int:
+        """The same where the blocks' weights, too, lie in the memory of the CPU."""
+        return self.without_text_encoder - self.waiting
 
     @property
     def decoding_in_bands(self) -> int:
@@ -130,6 +138,8 @@ def estimate_drawing(config: ModelConfig, tokenizer: TokenizerConfig, setup: Dra
     each = picture_bytes(
         config.transformer, schedule, doubled=setup.guided, cache_dtype=dtype, cache_form=setup.cache
     )  # fmt: skip
+    transformer = stored_weights(config.transformer, setup.quantize, dtype)
+    waiting, largest = waiting_bytes(transformer)
     with torch.device("meta"):
         decoder = Tokenizer(tokenizer)
         decoding = decoder.pass_bytes(schedule.image_size_px(tokenizer.stride_px))
@@ -137,7 +147,8 @@ def estimate_drawing(config: ModelConfig, tokenizer: TokenizerConfig, setup: Dra
     if isinstance(config.text, T5TextConfig):
         text = FLAN_T5_XL_WEIGHTS * (4 if config.text.dtype == "float32" else 2)
     return DrawingEstimate(
-        transformer=stored_weight_bytes(config.transformer, setup.quantize, dtype),
+        transformer=weight_bytes(transformer),
+        waiting=waiting - largest,
         tokenizer=weight_bytes(decoder),
         text_encoder=text,
         cache=cache,

@@ -18,7 +18,7 @@ from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
 from infinity.evaluation.looking_back import LookBackPart, budgets
 from infinity.generation.flops import drawing_flops
-from infinity.generation.memory import cache_bytes, stored_weight_bytes
+from infinity.generation.memory import cache_bytes, stored_weights
 from infinity.generation.pipeline import KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
@@ -33,7 +33,7 @@ from infinity.ranges import Count, Natural, NotBlank, Positive, ShareAboveZero
 from infinity.reporting.scores.savings import PairedChange, SavingsPage, SavingsRow, savings_html
 from infinity.scales import ScaleSchedule
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.quantized import WeightForm, weight_bytes
 
 PAGE_FILE = "savings.html"
 EXACT, CONTROL = "exact", "control: a planted loss"
@@ -248,7 +248,7 @@ def _row(
         name=way.name,
         is_control=way.name == CONTROL,
         flops=drawing_flops(model.transformer, schedule, sampling, spec.text_tokens),
-        weight_bytes=stored_weight_bytes(model.transformer, evaluation.quantize, dtype),
+        weight_bytes=weight_bytes(stored_weights(model.transformer, evaluation.quantize, dtype)),
         cache_bytes=doubled * cache_bytes(model.transformer, schedule, dtype, evaluation.cache, shares),
         score=scores[spec.metric],
         change=PairedChange.of(spec.metric, exact, values),
