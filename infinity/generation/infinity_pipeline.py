@@ -28,7 +28,7 @@ from infinity.generation.drawing.results import OnPreview, OutputType, PipelineR
 from infinity.generation.files.hub import fetch_model, is_hub_name, upload_model
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import Pipeline, prompt_list
-from infinity.generation.placement import Placement
+from infinity.generation.placement import ModelPlacement
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
@@ -98,7 +98,9 @@ class InfinityPipeline(Editor):
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
-        placement = Placement(text_device=text_device, release_text=release_text, offload=offload, memory_gb=memory_gb)
+        placement = ModelPlacement(
+            text_device=text_device, release_text=release_text, offload=offload, memory_gb=memory_gb
+        )
         bfloat16, device = is_bfloat16(dtype), best_device() if device is None else device
         model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model

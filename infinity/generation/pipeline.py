@@ -19,7 +19,7 @@ from infinity.generation.device import check_device, own_defaults
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.graphs import capture_scales
 from infinity.generation.passes import generate_in_passes
-from infinity.generation.placement import Placement, offload_blocks
+from infinity.generation.placement import ModelPlacement, offload_blocks
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
@@ -143,7 +143,7 @@ class Pipeline:
     bfloat16: bool = False
     quantized: WeightForm | None = None
     cache: CacheForm | None = None
-    placement: Placement = field(default_factory=Placement)
+    placement: ModelPlacement = field(default_factory=ModelPlacement)
 
     @classmethod
     @own_defaults()
@@ -157,7 +157,7 @@ class Pipeline:
         graphs: bool = False,
         quantized: WeightForm | None = None,
         cache: CacheForm | None = None,
-        placement: Placement | None = None,
+        placement: ModelPlacement | None = None,
     ) -> Self:
         """Load a model folder.
 
@@ -183,7 +183,7 @@ class Pipeline:
             check_bfloat16(torch.device(device))
         if quantized == "float8":
             check_float8(torch.device(device))
-        placement = placement or Placement()
+        placement = placement or ModelPlacement()
         if placement.offload and (compiled or graphs):
             raise ValueError(
                 "offload: weights that come and go are neither compiled nor captured; leave one of them out"

@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Placement(Config):
+class ModelPlacement(Config):
     """Where the parts of a model lie.
 
     Attributes:
