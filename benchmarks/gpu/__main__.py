@@ -20,7 +20,9 @@ import torch
 from benchmarks.gpu import drawing, training
 from benchmarks.gpu.cases import GROUPS, Case, cases
 from benchmarks.gpu.clock import Clock
+from infinity.jobs.cluster.heap import expand_segments
 from infinity.scales import Size
+from infinity.transformer.attention_backend import use_attention
 
 MEASURES = {
     "picture": drawing.picture,
@@ -41,8 +43,10 @@ def measure(case: Case, device: torch.device, seconds: float, most: int = 10) ->
     Returns:
         The figures, or the reason why there are none under "error".
     """
+    expand_segments(device)
     try:
-        return MEASURES[case.group](case, device, Clock(device, seconds, most))
+        with use_attention(case.attention):
+            return MEASURES[case.group](case, device, Clock(device, seconds, most))
     except torch.OutOfMemoryError:
         return {"error": "out of memory"}
     except (ImportError, RuntimeError, ValueError) as error:
