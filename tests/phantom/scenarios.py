@@ -36,7 +36,7 @@ from infinity.transformer.precision import store_products_as  # noqa: E402
 from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
 from tests.phantom.fusion import block_inputs, call_block, draw_block, fused, fused_checkpointed, summed  # noqa: E402
 from tests.phantom.meter import Meter, _share, metered  # noqa: E402
-from tests.phantom.workers import STREAMS, Beside, workers  # noqa: E402
+from tests.phantom.workers import STREAMS, Beside, streams, workers  # noqa: E402
 
 LAYOUTS = {"2B": ("2B-released", "d32"), "8B": ("8B-released", "d56-folded")}
 SCHEDULE = Resolution(size="1024").schedule(1.0)
@@ -300,6 +300,7 @@ def train(
     spec = spec.replace(loop=spec.loop.replace(**(loop or {})), optimizer=optimizer)
     with card.running(), metered() as meter, contextlib.ExitStack() as stack:
         tokenizer, load = tokenizer_preset(LAYOUTS[layout][1]), Load(SCHEDULE, 4, parts, 128)
+        stack.enter_context(streams())
         group = stack.enter_context(workers(NUM_WORKERS)) if spec.workers.shard else None
         rehearsal = rehearse(spec, load, tokenizer=tokenizer, real=False, device=CUDA, bfloat16=True, group=group)
         rehearsal.step()

@@ -22,7 +22,7 @@ from infinity.training.distributed.parallel import ProcessGroup
 STREAMS: dict[str, Any] = {
     "Stream": lambda priority=0: torch.Stream(device="cuda"),
     "Event": lambda: torch.Event(device="cuda"),
-    "current_stream": lambda: torch.Stream(device="cuda"),
+    "current_stream": lambda device=None: torch.Stream(device="cuda"),
     "stream": lambda _: contextlib.nullcontext(),
     "current_device": lambda: 0,
 }
@@ -50,6 +50,16 @@ class Beside:
 
 
 @contextlib.contextmanager
+def streams() -> Iterator[None]:
+    """Give streams of the phantom card, and memory that is said to be page-locked."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
+        for name, stand_in in STREAMS.items():
+            stack.enter_context(patch.object(torch.cuda, name, stand_in))
+        yield
+
+
+@contextlib.contextmanager
 def workers(size: int) -> Iterator[ProcessGroup]:
     """Give the group of the first of ``size`` workers; to be entered inside ``card.running()``."""
 
@@ -61,9 +71,7 @@ def workers(size: int) -> Iterator[ProcessGroup]:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(patch.object(sharding, "init_device_mesh", mesh))
-            stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
-            for name, stand_in in STREAMS.items():
-                stack.enter_context(patch.object(torch.cuda, name, stand_in))
+            stack.enter_context(streams())
             yield ProcessGroup(0, size)
     finally:
         dist.destroy_process_group()
