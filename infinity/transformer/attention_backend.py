@@ -7,6 +7,7 @@ generation, and of a training with the kernel "windows" all but the coarse scale
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,11 +73,10 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | No
 @cache
 def _flash3() -> Callable[..., Any]:
     try:
-        from flash_attn_interface import flash_attn_func
+        function: Callable[..., Any] = importlib.import_module("flash_attn_interface").flash_attn_func
     except ImportError as error:
         raise ValueError(
             f"{VARIABLE}: 'flash3' needs the package flash_attn_interface (FlashAttention 3, for Hopper GPUs), which "
             f"cannot be imported: {error}; install it, or take 'cudnn', 'flash' or 'auto'"
         ) from error
-    function: Callable[..., Any] = flash_attn_func
     return function
