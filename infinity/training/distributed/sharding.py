@@ -54,7 +54,7 @@ def shard(
     policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     unit_settings: dict[str, Any] = {"mesh": mesh, "offload_policy": policy, "reshard_after_forward": not keep_gathered}
-    gathered = {"mp_policy": half} if bfloat16 else {}
+    gathered: dict[str, Any] = {"mp_policy": half} if bfloat16 else {}
     for block in transformer.block_modules():
         _bring(block, device)  # block by block, so that a device that cannot hold all weights can still shard them
         # The caption's keys and values of all blocks are computed before the first block runs: a unit of their own.
