@@ -10,6 +10,7 @@ from infinity.recipes.paper_transformer import PAPER_STAGES, TransformerInputs, 
 from infinity.scales import Resolution, Size
 from infinity.text import BuiltinTextConfig
 from infinity.training.transformer.adapters import AdapterConfig
+from infinity.transformer.attention_backend import BACKENDS, Backend
 from infinity.transformer.quantized import WeightForm
 
 TEXT_TOKENS = 128
@@ -33,6 +34,7 @@ class Case:
         quantized: Form of the blocks' weights; None for floating point.
         bfloat16: Whether products are bfloat16.
         guidance_off: Number of last scales without guidance.
+        attention: Fused attention kernel.
         spec: Training of the groups "train" and "save"; None for the others.
     """
 
@@ -46,6 +48,7 @@ class Case:
     quantized: WeightForm | None = None
     bfloat16: bool = True
     guidance_off: int = 0
+    attention: Backend = "auto"
     spec: TrainTransformerSpec | None = field(default=None, repr=False)
 
     @property
@@ -74,6 +77,7 @@ def cases(model: str = "2B-released", size: Size = "1024", larger: str | None = 
         replace(drawing[0], name=f"{drawing[0].name}-graphs", graphs=True),
         replace(compiled, name=f"{compiled.name}-graphs", graphs=True),
         replace(compiled, name=f"{compiled.name}-float8", quantized="float8"),
+        *(replace(drawing[0], name=f"{drawing[0].name}-{name}", attention=name) for name in BACKENDS[1:]),
     ]
     if larger is not None:
         more.append(_picture(larger, size, 1))
@@ -119,6 +123,8 @@ def _training(model: str, largest: Size) -> list[Case]:
     ]
     for kernel in ("flex", "dense", "windows"):
         found.append(case(f"{largest}-{kernel}", plain.replace(engine=engine.replace(attention=kernel))))
+    windows = plain.replace(engine=engine.replace(attention="windows"))
+    found += [replace(case(f"{largest}-windows-{name}", windows), attention=name) for name in BACKENDS[1:]]
     lora = plain.replace(adapters=AdapterConfig(rank=16), start_from="start")
     eight_bit = plain.replace(optimizer=plain.optimizer.replace(states="8bit"))
     whole = plain.replace(recompute=False, loop=plain.loop.replace(ema_decay=None))

@@ -88,14 +88,13 @@ def _of_stage(name: str, plan: EndToEnd, timed: bool) -> StageForecast:
     stored = found.weights + found.optimizer + found.average
     seconds = None if found.seconds_per_step is None else found.seconds_per_step * (spec.loop.num_steps - step)
     workers = spec.workers
-    sharded = workers.num_workers if workers.shard else 1
     return StageForecast(
         name=name,
         folder=spec.folder,
         state=f"goes on at step {step}" if step else "runs",
         seconds=seconds,
         memory=workers.num_workers * found.total_bytes,
-        disk=(STATES * stored + found.weights) * sharded,
+        disk=(STATES * stored + found.weights) * workers.sharers,
         cpus=workers.num_workers * workers.threads,
         gpus=workers.num_workers if workers.use_gpu else 0,
     )

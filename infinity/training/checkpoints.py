@@ -32,6 +32,7 @@ from infinity.checkpoint import (
 from infinity.config import Config
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import own_piece
+from infinity.training.host_copies import host_copies
 from infinity.training.learner import TrainingError
 from infinity.training.state import TrainState
 
@@ -89,7 +90,9 @@ class StateStore:
         self._stored: int | None = None
 
     def save(self, state: TrainState) -> None:
-        """Store the state; in the background this returns once this worker's tensors are copied.
+        """Store the state; in the background this returns once this worker's tensors are copied, or a GPU copies them.
+
+        Before anything changes these tensors ``state.settle`` has to be called.
 
         Raises:
             StorageError: No space left, refused credentials and the like, of any writer; also of the save before this.
@@ -100,8 +103,16 @@ class StateStore:
         if self._pool is None:
             self._write(step, pieces, facts)
             return
-        copies = {name: replace(piece, tensor=piece.tensor.to("cpu", copy=True)) for name, piece in pieces.items()}
-        self._pending = self._pool.submit(self._write, step, copies, facts)
+        copies = host_copies({name: piece.tensor for name, piece in pieces.items()})
+        state.copies = copies
+        if any(True for _ in state.module.buffers()):
+            state.settle()  # a forward pass may change them
+
+        def write() -> None:
+            copies.wait()
+            self._write(step, {name: replace(p, tensor=copies.tensors[name]) for name, p in pieces.items()}, facts)
+
+        self._pending = self._pool.submit(write)
 
     @property
     def has_failed(self) -> bool:

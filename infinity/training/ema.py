@@ -16,14 +16,20 @@ class Ema:
 
     Early in a run the decay is smaller, (1 + n) / (10 + n) after n updates, so that the average forgets the random
     start.
+
+    Args:
+        module: Module whose weights are averaged; its tensors stay the same objects.
+        decay: Highest decay.
+        on_cpu: Whether the average lies in memory of the CPU and is computed there, for GPUs that have no room for it.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, decay: float, *, on_cpu: bool = False) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"EMA decay: expected a fraction from 0 to below 1, got {decay}")
         self.decay = decay
         live = {name: value.detach() for name, value in module.state_dict().items()}
-        self._average = {name: value.clone() for name, value in live.items()}  # sharded like the weights
+        # Sharded like the weights.
+        self._average = {n: value.to("cpu", copy=True) if on_cpu else value.clone() for n, value in live.items()}
         # The module's tensors never change their storage, so that they are looked up once, not at every update.
         moving = [name for name, value in live.items() if value.is_floating_point()]
         self._moving = [local(self._average[name]) for name in moving], [local(live[name]) for name in moving]
@@ -37,7 +43,12 @@ class Ema:
     def update(self, num_updates: int) -> None:
         """Move the average towards the module's present weights; copy integer buffers."""
         averages, current = self._moving
-        torch._foreach_lerp_(averages, current, 1.0 - self.decay_at(num_updates))
+        share = 1.0 - self.decay_at(num_updates)
+        if all(a.device == b.device for a, b in zip(averages, current, strict=True)):
+            torch._foreach_lerp_(averages, current, share)
+        else:
+            for average, value in zip(averages, current, strict=True):
+                average.lerp_(value.to("cpu"), share)  # one by one, so that the CPU holds no second copy
         for average, value in self._copied:
             average.copy_(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -32,9 +32,15 @@ class LoopConfig(Config):
         save_every_steps: Steps between two stored states, and the most that an interrupted run loses.
         sample_every_steps: Steps between two sheets of sample pictures; the last step always has one.
         ema_decay: Decay of the averaged weights, which draw samples and are exported; None for no average.
+        ema_on_cpu: Whether the averaged weights lie in memory of the CPU: every step copies the weights there.
         guard: Treatment of losses that are not finite or far too large.
         skip_batches: Numbers of batches, from 0, that are never trained on; others take their place.
+        sum_once: Whether gradients of sharded weights are summed over the workers once per step instead of after each
+            micro-batch. It saves that traffic, and takes memory for whole float32 gradients in each worker. Those of
+            weights that are not sharded are always summed once.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"sum_once", "ema_on_cpu"})
 
     num_steps: Count
     batch_size: Count
@@ -45,6 +51,8 @@ class LoopConfig(Config):
     ema_decay: ShareBelowOne | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
     skip_batches: tuple[int, ...] = ()
+    sum_once: bool = False
+    ema_on_cpu: bool = False
 
     def __post_init__(self) -> None:
         if self.num_parts > self.batch_size:

@@ -13,6 +13,7 @@ from infinity.config import Config
 from infinity.ranges import Natural, NotNegative, Positive, Share, ShareBelowOne
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.eight_bit import eight_bit_adamw
+from infinity.training.host_states import HostAdamW
 from infinity.training.muon import Muon
 
 Algorithm = Literal["adamw", "muon"]
@@ -41,9 +42,11 @@ class OptimizerConfig(Config):
         algorithm: Algorithm of the matrices of hidden layers: linear maps and convolutions but the first and last.
             "muon" gives their steps singular values of about one, and learns in fewer steps that cost somewhat more.
             All other weights have AdamW.
+        states_on_cpu: Whether the moments of AdamW rest in memory of the CPU, with equal results: a GPU holds those of
+            64 million weights at a time, and every step copies all moments to it and back.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"drop_step", "states", "algorithm"})
+    later: ClassVar[frozenset[str]] = frozenset({"drop_step", "states", "algorithm", "states_on_cpu"})
 
     learning_rate: Positive
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.97)
@@ -56,12 +59,18 @@ class OptimizerConfig(Config):
     drop_step: int | None = None
     states: Literal["float32", "8bit"] = "float32"
     algorithm: Algorithm = "adamw"
+    states_on_cpu: bool = False
 
     def __post_init__(self) -> None:
         if (self.decay == "drop") != (self.drop_step is not None) or (self.drop_step or 0) < 0:
             raise ValueError(
                 "OptimizerConfig.drop_step: expected a number of steps with decay='drop', and None with every other "
                 f"decay, got {self.drop_step} with {self.decay!r}"
+            )
+        if self.states_on_cpu and (self.algorithm != "adamw" or self.states != "float32"):
+            raise ValueError(
+                "OptimizerConfig.states_on_cpu: expected algorithm 'adamw' with states 'float32', got "
+                f"{self.algorithm!r} with {self.states!r}; choose one way to save the memory of moments"
             )
         if self.algorithm == "muon" and self.states == "8bit":
             raise ValueError(
@@ -119,7 +128,8 @@ def make_optimizer(
         )
     if config.states == "8bit":
         return eight_bit_adamw(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    kind = HostAdamW if config.states_on_cpu else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def _split_by_place(module: nn.Module, decaying: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -16,6 +16,8 @@ from infinity.training.distributed.sharding import TensorSource, assign, like, w
 from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
+from infinity.training.host_copies import HostCopies
+from infinity.training.host_states import HostAdamW
 
 MetricRow = dict[str, float]
 """Metrics of one logged step by name, with its number as "step"."""
@@ -45,6 +47,7 @@ class TrainState:
         left_out: Numbers of batches that are left out after a return to a checkpoint.
         without: Names of inputs that were missing at the start; the run stays without them to its end.
         notes: Sentences for people about what should not have happened.
+        copies: Copies of the tensors that a GPU is making for a save, or None.
     """
 
     module: nn.Module
@@ -64,6 +67,13 @@ class TrainState:
     left_out: list[int] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    copies: HostCopies | None = None
+
+    def settle(self) -> None:
+        """Make a change of the tensors safe: what a GPU is told from now on waits for copies that it still makes."""
+        copies, self.copies = self.copies, None
+        if copies is not None:
+            copies.hold()
 
     def count(self, loss: float, *, window: int) -> None:
         """Record an update on the batch at ``position``."""
@@ -159,6 +169,8 @@ class TrainState:
             if slots := below(f"optimizer/{name}/"):
                 placed = {slot: like(value, weight) for slot, value in slots.items()}
                 self.optimizer.state[weight] = closed(placed, weight)
+                if isinstance(self.optimizer, HostAdamW):
+                    self.optimizer.rest(weight)
 
 
 _STORED_AS = {

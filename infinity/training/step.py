@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infinity.training.adversary import LOSS_AT_START, Adversary
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.training.distributed.sharding import clip, gradient_norm, is_sharded
+from infinity.training.distributed.sharding import clip, gradient_norm, is_sharded, sum_now
 from infinity.training.guard import Skipped
 from infinity.training.learner import LoopConfig, Losses, MicroBatch, NonFiniteLossError, Task
 from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
@@ -108,6 +108,7 @@ class TrainStep(Generic[P]):
             return self._skipped(sums.seen, wrong)  # the next call drops the gradients
         if self.optimizer.clip_norm is not None:
             clip(self.weights, self.optimizer.clip_norm, norm_)
+        state.settle()
         state.optimizer.step()
         if adversary is not None:
             if adversary.config.clip_norm is not None:
@@ -158,7 +159,10 @@ class TrainStep(Generic[P]):
         shared = torch.zeros(4 + (adversary.num_seen if adversary is not None else 0), device=self.device)
         shared[1] = float(stop)
         seen = []
-        for number, micro_batch, counts in self._passes(micro_batches):
+        passes = list(self._passes(micro_batches))
+        for number, micro_batch, counts in passes:
+            if self.sharded and self.config.sum_once:
+                sum_now(self.task.module, number == passes[-1][0])
             generator = generator_for(self.seed, "step", self.state.position, number)
             losses = self.task.losses(micro_batch, generator, measured=measured and counts)
             self.batch_size = losses.batch_size or self.config.batch_size

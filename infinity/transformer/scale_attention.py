@@ -9,11 +9,11 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from infinity.scales import ScaleSchedule
+from infinity.transformer.attention_backend import fused_attention
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -43,7 +43,7 @@ def attend(
     if is_small and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
         return _attend_explicitly(query, key, value, bias, scale)
     bias = bias if bias is None else bias.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    return fused_attention(query, key, value, bias, scale)
 
 
 def _attend_explicitly(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:

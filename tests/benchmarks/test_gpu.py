@@ -1,6 +1,8 @@
 """The first quarter of an hour on a GPU: every group runs, with a tiny layout on a CPU."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import measuring
 from benchmarks.gpu.cases import GROUPS, cases
 
 CPU = torch.device("cpu")
@@ -34,7 +37,7 @@ def test_a_case_runs(case: Any, exhaustive: bool) -> None:
     if not exhaustive and case.key not in BY_DEFAULT:
         pytest.skip("one case of each group runs by default; --exhaustive runs this one too")
     with torch.compiler.set_stance("force_eager"):
-        found = gpu.measure(case, CPU, seconds=0.0, most=1)
+        found = measuring.measure(case, CPU, seconds=0.0, most=1)
     if "error" in found and "ImportError" in found["error"]:
         pytest.skip(found["error"])
     assert found["seconds"] > 0
@@ -44,6 +47,17 @@ def test_a_case_runs(case: Any, exhaustive: bool) -> None:
         assert parts == pytest.approx(found["seconds"], rel=0.5)
     if case.group == "train" and "lora" not in case.name:
         assert found["mfu"] > 0
+
+
+def test_the_command_itself_measures_in_processes_of_their_own(tmp_path: Path) -> None:
+    """As a command the program is ``__main__``, of which another process cannot import anything."""
+    file = tmp_path / "gpu.json"
+    given = ["--device", "cpu", "--model", "tiny", "--size", "256", "--groups", "encode", "--out", str(file)]
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu", *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(file.read_text())["cases"]
+    assert set(found) == {"encode/1-pictures", "encode/4-pictures"}
+    assert all("error" not in figures and figures["seconds"] > 0 for figures in found.values()), found
 
 
 def test_a_run_goes_on_where_it_stopped(

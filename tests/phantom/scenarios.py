@@ -28,6 +28,7 @@ from infinity.recipes.paper_transformer import TransformerInputs, paper_stages  
 from infinity.scales import Resolution  # noqa: E402
 from infinity.text import BuiltinTextConfig, build_text_encoder  # noqa: E402
 from infinity.tokenizer import Tokenizer  # noqa: E402
+from infinity.training import host_copies  # noqa: E402
 from infinity.training.transformer.adapters import AdapterConfig  # noqa: E402
 from infinity.training.transformer.engine import EngineConfig  # noqa: E402
 from infinity.transformer import Transformer  # noqa: E402
@@ -36,7 +37,7 @@ from infinity.transformer.precision import store_products_as  # noqa: E402
 from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
 from tests.phantom.fusion import block_inputs, call_block, draw_block, fused, fused_checkpointed, summed  # noqa: E402
 from tests.phantom.meter import Meter, _share, metered  # noqa: E402
-from tests.phantom.workers import workers  # noqa: E402
+from tests.phantom.workers import STREAMS, Beside, streams, workers  # noqa: E402
 
 LAYOUTS = {"2B": ("2B-released", "d32"), "8B": ("8B-released", "d56-folded")}
 SCHEDULE = Resolution(size="1024").schedule(1.0)
@@ -229,8 +230,51 @@ def save(layout: str, depth: int) -> Figures:
         return {"copied": sum(tensor.nbytes for tensor in held), "tensors": len(held)}
 
 
+def save_meanwhile(layout: str, depth: int) -> Figures:
+    """Begin a save in the background after a step, and take another step: who waits for the copies, and when."""
+    spec = _spec(layout, depth, engine=EngineConfig())
+    waits: list[str] = []
+    with card.running(), metered() as meter, contextlib.ExitStack() as stack:
+        stand_ins = STREAMS | {
+            "Stream": lambda device: Beside("copies", waits),
+            "Event": lambda: Beside("copies are made", waits),
+            "current_stream": lambda device=None: Beside("training", waits),
+        }
+        for name, stand_in in stand_ins.items():
+            stack.enter_context(patch.object(torch.cuda, name, stand_in))
+        stack.enter_context(patch.object(host_copies, "_page_locked", lambda like: torch.empty(like.shape)))
+        load = Load(Resolution(size="256").schedule(1.0), 1, 1, 128)
+        rehearsal = rehearse(
+            spec, load, tokenizer=tokenizer_preset(LAYOUTS[layout][1]), real=False, device=CUDA, bfloat16=True
+        )
+        rehearsal.step()
+        held = {name: tensor for name, tensor in rehearsal.state.held()}
+        meter.restart()
+        rehearsal.state.copies = copies = host_copies.host_copies(held)
+        taken, begun = meter.peak - meter.live, list(waits)
+        waits.clear()
+        rehearsal.step()
+        stepped = list(waits)
+        waits.clear()
+        copies.wait()
+        return {
+            "to_begin": begun,
+            "in_a_step": stepped,
+            "to_write": waits,
+            "taken": taken,
+            "on_host": all(tensor.device.type == "cpu" for tensor in copies.tensors.values()),
+            "copied": sum(tensor.nbytes for tensor in copies.tensors.values()),
+        }
+
+
 def _spec(
-    layout: str, depth: int, *, shard: bool = False, offload: bool = False, **changes: Any
+    layout: str,
+    depth: int,
+    *,
+    shard: bool = False,
+    offload: bool = False,
+    sharing: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> TrainTransformerSpec:
     inputs = TransformerInputs(
         manifests=("none",), tokenizer="none", output="none", model=LAYOUTS[layout][0], num_workers=1
@@ -239,22 +283,38 @@ def _spec(
     return spec.replace(
         model=spec.model.replace(depth=depth),
         text=TEXT,
-        workers=spec.workers.replace(shard=shard, offload=offload, num_workers=NUM_WORKERS if shard else 1),
+        workers=spec.workers.replace(
+            shard=shard, offload=offload, num_workers=NUM_WORKERS if shard else 1, **(sharing or {})
+        ),
         **{"engine": spec.engine.replace(attention="flex")} | changes,
     )
 
 
-def train(layout: str, depth: int, **changes: Any) -> Figures:
+def train(
+    layout: str,
+    depth: int,
+    *,
+    parts: int = 1,
+    loop: dict[str, Any] | None = None,
+    states_on_cpu: bool = False,
+    **changes: Any,
+) -> Figures:
     """Take two steps of the paper's last stage with 4 pictures per card; the figures are those of the second.
 
     Args:
         layout: Key of ``LAYOUTS``.
         depth: Number of blocks.
+        parts: Micro-batches of 4 pictures per card.
+        loop: Switches of the loop.
+        states_on_cpu: Switch of the optimizer.
         changes: Switches of the spec. ``shard`` shares the weights among eight cards, of which one is counted.
     """
     spec = _spec(layout, depth, **{"recompute": True} | changes)
+    optimizer = spec.optimizer.replace(states_on_cpu=states_on_cpu)
+    spec = spec.replace(loop=spec.loop.replace(**(loop or {})), optimizer=optimizer)
     with card.running(), metered() as meter, contextlib.ExitStack() as stack:
-        tokenizer, load = tokenizer_preset(LAYOUTS[layout][1]), Load(SCHEDULE, 4, 1, 128)
+        tokenizer, load = tokenizer_preset(LAYOUTS[layout][1]), Load(SCHEDULE, 4, parts, 128)
+        stack.enter_context(streams())
         group = stack.enter_context(workers(NUM_WORKERS)) if spec.workers.shard else None
         rehearsal = rehearse(spec, load, tokenizer=tokenizer, real=False, device=CUDA, bfloat16=True, group=group)
         rehearsal.step()
@@ -355,11 +415,17 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "decode-1-f32": lambda layout, depth: decode(layout, 1, bfloat16=False),
     "decode-4": lambda layout, depth: decode(layout, 4),
     "save": save,
+    "save-meanwhile": save_meanwhile,
     "train": train,
     "train-lora": _training(adapters=AdapterConfig(), start_from="start"),
     "train-qlora": _training(adapters=AdapterConfig(base="int8", dropout=0.1), start_from="start"),
     "train-shard": _training(shard=True),
     "train-offload": _training(shard=True, offload=True),
+    "train-copies": _training(shard=True, sharing={"shard_among": 4}),
+    "train-kept": _training(shard=True, sharing={"keep_gathered": True}),
+    "train-once": _training(shard=True, parts=2, loop={"sum_once": True}),
+    "train-resting": _training(states_on_cpu=True, loop={"ema_on_cpu": True}),
+    "train-each": _training(shard=True, parts=2),
     "train-windows": _training(engine=EngineConfig(attention="windows")),
     "train-dense": _training(engine=EngineConfig(attention="dense")),
     "train-all-kept": _training(recompute=False),

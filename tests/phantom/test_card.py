@@ -34,7 +34,8 @@ BY_DEFAULT = (
         "train:2B:1",
         "train:2B:2",
     ),
-    *("train-shard:2B:1", "train-offload:2B:1"),
+    *("train-shard:2B:1", "train-offload:2B:1", "train-copies:2B:1"),
+    *("train-resting:2B:1", "train-resting:2B:2", "save-meanwhile:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
     *("draw-captured:2B:1", "draw-offloaded:2B:1", "draw-offloaded:2B:2"),
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
@@ -52,9 +53,10 @@ SWEEP = (
     *("sheet:2B:2", "tokenize:8B:1"),
     *("compiled-draw:8B:1", "compiled-train:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
     *("train:8B:1", "train:8B:2", "train-shard:8B:1", "train-offload:8B:1"),
+    *("train-each:2B:1", "train-once:2B:1", "train-kept:2B:1", "train-kept:2B:2", "train-shard:2B:2"),
     *(f"train-{switch}:{layout}:2" for switch in SWITCHES for layout in NAMES),
 )
-TRAININGS = ("train", *(f"train-{switch}" for switch in SWITCHES))
+TRAININGS = ("train", "train-copies", "train-resting", *(f"train-{switch}" for switch in SWITCHES))
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,45 @@ def test_a_compiled_training_step_moves_little_more_than_half_of_the_bytes(figur
             depth = transformer_preset(NAMES[layout]).depth
             assert whole - depth * saved <= 1.3e12
             assert _at_full_depth(figures, "train", layout, "peak") + depth * found["kept"] <= ALLOWED
+
+
+def test_with_moments_and_averages_on_the_cpu_a_step_fits_a_card_of_40_gb(figures: dict[str, Any]) -> None:
+    """Twelve bytes of sixteen per weight are elsewhere; gradients of the step before are the other four."""
+    assert _at_full_depth(figures, "train-resting", "2B", "peak") <= 0.9 * 40e9
+    saved = _at_full_depth(figures, "train", "2B", "resting") - _at_full_depth(
+        figures, "train-resting", "2B", "resting"
+    )
+    config = transformer_preset(NAMES["2B"])
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in Transformer(config).parameters())
+    assert saved == pytest.approx(12 * weights, rel=0.01)
+
+
+def test_copies_of_weights_that_four_share_are_a_quarter_on_each_card(figures: dict[str, Any]) -> None:
+    whole, quarter, eighth = (figures[f"{name}:2B:1"] for name in ("train", "train-copies", "train-shard"))
+    assert 1 / 4 <= quarter["resting"] / whole["resting"] <= 0.27
+    assert quarter["peak"] - quarter["resting"] == pytest.approx(eighth["peak"] - eighth["resting"], rel=0.02)
+
+
+def test_the_host_and_the_next_pass_do_not_wait_for_a_save(figures: dict[str, Any]) -> None:
+    """The copies wait for what was begun, the update for the copies, and the thread that writes for them too."""
+    found = figures["save-meanwhile:2B:1"]
+    assert found["to_begin"] == ["copies for training"]
+    assert found["in_a_step"] == ["training for copies are made"]
+    assert found["to_write"] == ["host for copies are made"]
+    assert found["taken"] == 0, "no second copy on the card"
+    assert found["on_host"]
+
+
+def test_whole_gradients_take_four_bytes_per_weight_and_kept_weights_two(figures: dict[str, Any]) -> None:
+    if "train-once:2B:1" not in figures:
+        pytest.skip("runs with --exhaustive")
+    with torch.device("meta"):
+        block = sum(
+            weight.numel() for weight in Transformer(transformer_preset(NAMES["2B"])).block_modules()[0].parameters()
+        )
+    once, each = (figures[f"train-{name}:2B:1"] for name in ("once", "each"))
+    assert 4 * block <= once["peak"] - each["peak"] <= 8 * block
+    kept, shared = (_at_full_depth(figures, f"train-{name}", "2B", "peak") for name in ("kept", "shard"))
+    depth = transformer_preset(NAMES["2B"]).depth
+    assert depth * block <= kept - shared <= 4 * depth * block

@@ -19,6 +19,45 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from infinity.training.distributed import sharding
 from infinity.training.distributed.parallel import ProcessGroup
 
+STREAMS: dict[str, Any] = {
+    "Stream": lambda priority=0: torch.Stream(device="cuda"),
+    "Event": lambda: torch.Event(device="cuda"),
+    "current_stream": lambda device=None: torch.Stream(device="cuda"),
+    "stream": lambda _: contextlib.nullcontext(),
+    "current_device": lambda: 0,
+}
+"""Stand-ins for what ``torch.cuda`` has: a CPU build has no streams by these names, but streams of any device."""
+
+
+class Beside:
+    """Stream or event that writes down who waits for it."""
+
+    def __init__(self, name: str, waits: list[str]) -> None:
+        self.name, self._waits = name, waits
+
+    def wait_stream(self, other: Beside) -> None:
+        """Wait as a stream for another one."""
+        self._waits.append(f"{self.name} for {other.name}")
+
+    wait_event = wait_stream
+
+    def record(self, stream: Beside) -> None:
+        """Mark a place in a stream."""
+
+    def synchronize(self) -> None:
+        """Wait as the host."""
+        self._waits.append(f"host for {self.name}")
+
+
+@contextlib.contextmanager
+def streams() -> Iterator[None]:
+    """Give streams of the phantom card, and memory that is said to be page-locked."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
+        for name, stand_in in STREAMS.items():
+            stack.enter_context(patch.object(torch.cuda, name, stand_in))
+        yield
+
 
 @contextlib.contextmanager
 def workers(size: int) -> Iterator[ProcessGroup]:
@@ -28,21 +67,11 @@ def workers(size: int) -> Iterator[ProcessGroup]:
         with unset_fake_temporarily():  # it looks ranks up in a real tensor
             return init_device_mesh(*args, **options)
 
-    # A CPU build of torch has no streams of CUDA by this name, but streams of any device.
-    stand_ins: dict[str, Any] = {
-        "Stream": lambda priority=0: torch.Stream(device="cuda"),
-        "Event": lambda: torch.Event(device="cuda"),
-        "current_stream": lambda: torch.Stream(device="cuda"),
-        "stream": lambda _: contextlib.nullcontext(),
-        "current_device": lambda: 0,
-    }
     dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())  # type: ignore[no-untyped-call]
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(patch.object(sharding, "init_device_mesh", mesh))
-            stack.enter_context(patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor))
-            for name, stand_in in stand_ins.items():
-                stack.enter_context(patch.object(torch.cuda, name, stand_in))
+            stack.enter_context(streams())
             yield ProcessGroup(0, size)
     finally:
         dist.destroy_process_group()

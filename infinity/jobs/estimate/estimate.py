@@ -148,16 +148,23 @@ def estimate(
         peak = _peak(trace, rehearsal)
         held = _held(rehearsal)
         flops = _flops(spec, load, rehearsal, trace)
-    share = spec.workers.num_workers if spec.workers.shard else 1
+    share = spec.workers.sharers
     kept = {name: -(-size // share) for name, size in held.items()}
     activations = max(0, peak - rehearsal.resting_bytes - sum(held.values()))
     if share > 1:
         activations += 2 * _unit(spec, held["weights"])  # FSDP gathers the unit in use and prefetches the next
+    if share > 1 and spec.loop.sum_once:
+        kept["gradients"] = held["gradients"]
+    if spec.workers.keep_gathered:
+        activations += held["weights"]  # at most: in bfloat16 it is about half
     stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores its shard (decision 38)
     if spec.workers.offload:
-        kept, host = dict.fromkeys(kept, 0), sum(kept.values())
+        resting = set(kept)
     else:
-        host = 0
+        on_cpu = {"average": spec.loop.ema_on_cpu, "optimizer": spec.optimizer.states_on_cpu}
+        resting = {name for name, is_there in on_cpu.items() if is_there and on_gpu}
+    host = sum(kept[name] for name in resting)
+    kept |= dict.fromkeys(resting, 0)
     saving = host + stored + 2 * min(stored, MAX_FILE_BYTES)
     seconds = calibration.seconds_per_step if calibration is not None else None
     if assumed.flops_per_s is not None:

@@ -131,7 +131,7 @@ def _rehearse_transformer(
     device: torch.device,
     group: ProcessGroup | None,
 ) -> tuple[Rehearsal, TransformerTask]:
-    workers = spec.workers if group is not None else spec.workers.replace(shard=False, offload=False)
+    workers = spec.workers if group is not None else spec.workers.unsharded()
     with CPU if workers.offload else device:
         transformer = Transformer(spec.model)
     if real:

@@ -35,7 +35,7 @@ PATIENCE_S = 25.0
 """Seconds that a cancelled process waits for the end of its job: Prefect kills it after 30."""
 PASSED_ON = (
     "INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS", "INFINITY_LOG_FORMAT",
-    "INFINITY_TRACKERS", "INFINITY_TRACKING_PROJECT",
+    "INFINITY_TRACKERS", "INFINITY_TRACKING_PROJECT", "INFINITY_ATTENTION",
 )  # fmt: skip
 """Settings of this process that the job gets; places and secrets are those of the cluster."""
 

@@ -175,7 +175,7 @@ def make_state_and_task(
     state = TrainState(
         module=tokenizer,
         optimizer=make_optimizer(tokenizer, spec.optimizer, group),
-        ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
+        ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay, on_cpu=spec.loop.ema_on_cpu),
         adversary=adversary,
     )
     task = TokenizerTask(

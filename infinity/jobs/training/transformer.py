@@ -102,6 +102,11 @@ class TrainTransformerSpec(TrainSpec):
                 "workers, so that a stored state could not resume with another number; expected 'float32' with "
                 "workers.shard (workers.offload keeps the moments off a GPU), or no workers.shard"
             )
+        if self.loop.sum_once and self.workers.offload:
+            raise ValueError(
+                "loop.sum_once: expected false with workers.offload, since whole gradients of all weights would stay "
+                "on the GPU, got true"
+            )
         if self.optimizer.algorithm == "muon" and self.workers.shard:
             raise ValueError(
                 "optimizer.algorithm 'muon' with workers.shard: a step of Muon needs whole matrices, and each worker "
@@ -236,11 +241,19 @@ def make_state_and_task(
     set_up(transformer, spec.engine, device, sharded=spec.workers.shard)
     in_bfloat16 = spec.engine.bfloat16 or device.type == "cuda"
     if spec.workers.shard:
-        shard(transformer, group, device, offload=spec.workers.offload, bfloat16=in_bfloat16)
+        shard(
+            transformer,
+            group,
+            device,
+            offload=spec.workers.offload,
+            bfloat16=in_bfloat16,
+            among=spec.workers.shard_among,
+            keep_gathered=spec.workers.keep_gathered,
+        )
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer, group),
-        ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
+        ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay, on_cpu=spec.loop.ema_on_cpu),
     )
     task = TransformerTask(
         transformer,

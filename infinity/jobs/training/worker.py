@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from infinity import storage
+from infinity.jobs.cluster.heap import expand_segments
 from infinity.jobs.ownership import STORE_PATIENCE_S
 from infinity.jobs.progress import Progress
 from infinity.jobs.training.base import (
@@ -69,6 +70,7 @@ def work_on(task: dict[str, Any], group: ProcessGroup, device: torch.device) -> 
     spec, sink = task["spec"], task["sink"]
     ends = group.apart()
     torch.set_num_threads(spec.workers.threads)
+    expand_segments(device)
 
     def tell(share: float, message: str) -> None:
         if group.leads:
@@ -105,6 +107,7 @@ def train_session(
         if (force := workforce(spec.workers, group.size)) and (state.step or group.size < spec.workers.num_workers):
             note(f"went on after step {state.step} with {force}" if state.step else f"began with {force}")
         samples = _advance(spec, session, group, store, WorkerMessages(tell, note, stop))
+    state.settle()  # the last save may not have copied its tensors yet, in whose place averaged ones are put
     if group.leads or session.joint:
         session.export(storage.join(folder, MODEL_FOLDER))
         samples = samples or session.draw()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import EllipsisType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from infinity.checkpoint import Piece
 from infinity.training.distributed.parallel import ProcessGroup
@@ -30,6 +30,8 @@ def shard(
     *,
     offload: bool = False,
     bfloat16: bool = False,
+    among: int | None = None,
+    keep_gathered: bool = False,
 ) -> None:
     """Shard the weights over the group; each layer of a block is a unit that is gathered just before its use.
 
@@ -42,22 +44,44 @@ def shard(
             use is on the device.
         bfloat16: Gather weights in bfloat16 where products round them to it anyway, which halves that traffic.
             Gradients are summed in float32.
+        among: Workers that share the weights; groups of so many have copies (HSDP). None for all.
+        keep_gathered: Keep the gathered weights of a block until its backward pass.
+
+    Raises:
+        ValueError: The group cannot be divided into groups of ``among``.
     """
-    mesh = init_device_mesh(device.type, (group.size,))
+    mesh = _mesh(group.size, among or group.size, device)
     policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    unit_settings: dict[str, Any] = {"mesh": mesh, "offload_policy": policy, "reshard_after_forward": not keep_gathered}
+    gathered: dict[str, Any] = {"mp_policy": half} if bfloat16 else {}
     for block in transformer.block_modules():
         _bring(block, device)  # block by block, so that a device that cannot hold all weights can still shard them
         # The caption's keys and values of all blocks are computed before the first block runs: a unit of their own.
         for unit in (block.cross_attention.key_value, block.cross_attention, block.feed_forward):
-            fully_shard(unit, mesh=mesh, offload_policy=policy, mp_policy=half if bfloat16 else MixedPrecisionPolicy())
-        fully_shard(block.self_attention, mesh=mesh, offload_policy=policy)  # its scale per head is read in float32
+            fully_shard(unit, **unit_settings, **gathered)
+        fully_shard(block.self_attention, **unit_settings)  # its scale per head is read in float32
     _bring(transformer, device)
     fully_shard(transformer, mesh=mesh, offload_policy=policy)
     for module in transformer.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo and NCCL both support plain sums
+
+
+def _mesh(size: int, among: int, device: torch.device) -> DeviceMesh:
+    """Return one line of workers that share all weights, or one line per copy of the weights."""
+    if size % among:
+        raise ValueError(f"workers.shard_among: {size} workers cannot be divided into groups of {among}")
+    if among == size:
+        return init_device_mesh(device.type, (size,))
+    return init_device_mesh(device.type, (size // among, among), mesh_dim_names=("copies", "shards"))
+
+
+def sum_now(module: nn.Module, now: bool) -> None:
+    """Let the next backward passes of sharded weights sum gradients over the workers, or keep them whole for later."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(now)
 
 
 def _bring(module: nn.Module, device: torch.device) -> None:
@@ -105,18 +129,20 @@ def own_rows(tensor: DTensor) -> slice:
     """Return the range of rows that this worker holds; it may be empty.
 
     Raises:
-        ValueError: The tensor is not sharded by rows over a one-dimensional mesh, FSDP2's default.
+        ValueError: The tensor is not sharded by rows over the last axis of its mesh, FSDP2's default.
     """
     mesh = tensor.device_mesh
-    if mesh.ndim != 1 or tuple(tensor.placements) != (Shard(0),):
-        raise ValueError(f"sharded weights: expected rows among one line of workers, found {tensor.placements}")
-    total, size, rank = tensor.shape[0], mesh.size(), mesh.get_local_rank()
+    if tuple(tensor.placements) not in ((Shard(0),), (Replicate(), Shard(0))):
+        raise ValueError(f"sharded weights: expected rows among lines of workers, found {tensor.placements}")
+    total, size, rank = tensor.shape[0], mesh.size(mesh.ndim - 1), mesh.get_local_rank(mesh.ndim - 1)
     chunk = -(-total // size)
     return slice(min(rank * chunk, total), min((rank + 1) * chunk, total))
 
 
 def own_piece(tensor: Tensor, group: ProcessGroup) -> Piece | None:
     """Return a view of what this worker stores: its rows, or all of an unsharded tensor on the first worker.
+
+    Where several workers hold the same rows, the first of them stores these.
 
     Raises:
         ValueError: The tensor is sharded over another number of workers than ``group`` has.
@@ -129,7 +155,8 @@ def own_piece(tensor: Tensor, group: ProcessGroup) -> Piece | None:
         rows = own_rows(tensor)
         if rows != slice(0, tensor.shape[0]):
             held = tensor.to_local()
-            return Piece(held, rows.start, tensor.shape[0]) if len(held) else None
+            is_copy = tensor.device_mesh.ndim > 1 and tensor.device_mesh.get_local_rank(0) > 0
+            return Piece(held, rows.start, tensor.shape[0]) if len(held) and not is_copy else None
         tensor = tensor.to_local()
     return Piece(tensor) if group.leads else None
 
@@ -157,13 +184,14 @@ def like(value: TensorSource, weight: Tensor) -> Tensor:
 
 
 def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
-    """Return the Euclidean norm of all gradients, over all shards."""
+    """Return the Euclidean norm of all gradients, over all shards; copies of a shard count once."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm([local(gradient) for gradient in gradients])
-    if not any(isinstance(gradient, DTensor) for gradient in gradients):
+    meshes = [gradient.device_mesh for gradient in gradients if isinstance(gradient, DTensor)]
+    if not meshes:
         return norm
     square = norm.square()
-    dist.all_reduce(square)
+    dist.all_reduce(square, group=meshes[0].get_group(meshes[0].ndim - 1))
     return square.sqrt()
 
 

@@ -172,7 +172,7 @@ def test_who_cancels_neither_stops_nor_awaits_the_job_that_another_run_has_start
 def test_a_job_gets_how_it_shall_work_and_neither_places_nor_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = {
         "INFINITY_LOG_FORMAT": "json", "INFINITY_TRACKERS": "mlflow", "INFINITY_TRACKING_PROJECT": "p",
-        "INFINITY_KERNELS": "plain",
+        "INFINITY_KERNELS": "plain", "INFINITY_ATTENTION": "flash",
     }  # fmt: skip
     kept = {
         "INFINITY_RUNS": "s3://b", "INFINITY_DATABASE": "canary", "AWS_SECRET_ACCESS_KEY": "canary",
