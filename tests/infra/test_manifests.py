@@ -101,7 +101,7 @@ def test_no_yaml_file_has_a_key_twice(name: str) -> None:
         return loader.construct_mapping(node, deep=True)
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    assert yaml.load((REPOSITORY / name).read_text(encoding="utf-8"), Strict)
+    assert list(yaml.load_all((REPOSITORY / name).read_text(encoding="utf-8"), Strict))
 
 
 def _deployments() -> dict[str, Any]:
@@ -231,13 +231,13 @@ def test_ray_cluster_has_a_head_without_work_a_cpu_group_and_a_gpu_group() -> No
     assert cluster["spec"]["rayVersion"] == pinned("ray")
     assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     groups = _groups(cluster)
-    assert set(groups) == {"cpu", "gpu"}
+    assert set(groups) == {"cpu", "gpu", "gpu-spot"}
     for name, group in groups.items():
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         (container,) = group["template"]["spec"]["containers"]
         resources = container["resources"]
         assert resources["requests"] == resources["limits"]
-        assert ("nvidia.com/gpu" in resources["limits"]) == (name == "gpu")
+        assert ("nvidia.com/gpu" in resources["limits"]) == (name != "cpu")
 
 
 def test_every_ray_container_has_the_same_image_and_gets_s3_keys_from_a_secret() -> None:
@@ -477,7 +477,12 @@ def test_the_head_of_compose_refuses_who_does_not_have_its_token(tmp_path: Path)
     given["RAY_AUTH_TOKEN"] = re.sub(r"^\$\{RAY_AUTH_TOKEN:\?.*\}$", token, given["RAY_AUTH_TOKEN"])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     folder = short_temporary_folder()
-    changed = {"--port=6379": f"--port={port}", "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1"}
+    changed = {
+        "--port=6379": f"--port={port}",
+        "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1",
+        "--object-spilling-directory=/tmp/spill": f"--object-spilling-directory={folder}/spill",
+        "--object-store-memory=1610612736": "--object-store-memory=100000000",
+    }
     command = [changed.get(word, word) for word in service["command"]]
     assert set(changed.values()) <= set(command)
     command[0] = str(Path(sys.executable).with_name(command[0]))
