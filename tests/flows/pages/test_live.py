@@ -71,7 +71,7 @@ def test_the_page_says_what_a_session_took_and_about_what_is_to_come(
     monkeypatch.setenv("INFINITY_PRICE_CPU_HOUR", "2")
     settings.cache_clear()
     spec = new_plan("mini", None, str(tmp_path / "run")).tokenizer
-    spec = spec.replace(workers=spec.workers.replace(num_workers=3, threads=1))
+    spec = spec.replace(workers=spec.workers.replace(num_workers=1, threads=3))
     page = LivePage("tokenizer", spec)
     assert page._spent(0.0, 0.5) == "0.00 h, 0.00 CPU hours in this session"  # it went on from its stored step
     told = page._spent(3600.0, 0.75)

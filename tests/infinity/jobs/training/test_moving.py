@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infinity.jobs.cluster.connection import connect
+from infinity.jobs.cluster.connection import LOCAL_ENVIRONMENT, connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
@@ -55,6 +56,7 @@ def test_a_training_whose_machine_is_drained_goes_on_elsewhere_from_the_step_it_
 
 def main() -> None:
     """Run the job of a spec file on three raylets, and drain the one that trains."""
+    os.environ.update(LOCAL_ENVIRONMENT | {"RAY_raylet_start_wait_time_s": "300"})  # patience on a busy machine
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
