@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from infinity.jobs.cluster.connection import LOCAL_ENVIRONMENT, connect
+from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
@@ -22,7 +23,10 @@ from tests.fixtures.data.training_pictures import make_data
 from tests.fixtures.faults.killing import Victim, newest_step
 from tests.fixtures.jobs.training_sessions import LOOP, tokenizer_spec
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.operations.many_nodes import many_nodes, network, why_no_namespaces
+from tests.fixtures.operations.measure_many_nodes import variables_set
 
+logger = logging.getLogger(__name__)
 NUM_STEPS, BEGUN = 3000, "step 20 of"
 
 
@@ -31,9 +35,11 @@ NUM_STEPS, BEGUN = 3000, "step 20 of"
 def test_a_training_whose_machine_is_drained_goes_on_elsewhere_from_the_step_it_was_at(
     tmp_path: Path, exhaustive: bool
 ) -> None:
-    """Three raylets: the head without work, one that trains and is drained, and one that is free."""
+    """Three nodes: the head without work, one that trains and is drained, and one that is free."""
     if not exhaustive:
         pytest.skip("some minutes; --exhaustive runs it")
+    if (reason := why_no_namespaces()) is not None:
+        pytest.skip(reason)
     loop = LOOP.replace(
         num_steps=NUM_STEPS, log_every_steps=10, save_every_steps=NUM_STEPS, sample_every_steps=NUM_STEPS
     )
@@ -41,56 +47,53 @@ def test_a_training_whose_machine_is_drained_goes_on_elsewhere_from_the_step_it_
     spec = tokenizer_spec(tmp_path, make_data(tmp_path), loop=loop, workers=workers)
     file, log = tmp_path / "job.json", tmp_path / "job.log"
     file.write_text(json.dumps(spec.to_file()))
-    job = Victim([__name__, str(file)], log)
-    try:
-        assert job.process.wait(timeout=AGES_S) == 0, log.read_text()[-3000:]
-    finally:
-        job.end()
+    with network(3) as (_, nodes), many_nodes(nodes, tmp_path / "nodes", cpus=[0, 1, 1]) as cluster:
+        with variables_set(cluster.client):
+            job = Victim([__name__, str(file)], log, cluster.place)
+        try:
+            assert job.process.wait(timeout=AGES_S) == 0, log.read_text()[-3000:]
+        finally:
+            job.end()
     text = log.read_text()
     first, second = re.findall(r"trains on (\w+)", text)
     assert first != second
     steps = [int(step) for step in re.findall(r"step (\d+) of", text)]
     assert steps == sorted(steps), "a step was done twice"
-    print(f"moved after step {re.findall(r'stored .*', text)}")
+    logger.warning("%s", re.findall(r"stored at step \d+", text))
 
 
 def main() -> None:
-    """Run the job of a spec file on three raylets, and drain the one that trains."""
-    os.environ.update(LOCAL_ENVIRONMENT | {"RAY_raylet_start_wait_time_s": "300"})  # patience on a busy machine
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    spec = load_spec(sys.argv[1])
+    """Run the job of a spec file on the cluster of the environment, and drain the node that trains."""
+    spec, address = load_spec(sys.argv[1]), os.environ["RAY_ADDRESS"]
     assert isinstance(spec, TrainSpec)
     begun, moved = threading.Event(), threading.Event()
 
     def say(progress: Progress) -> None:
-        print(f"{progress.fraction:.3f} {progress.message}", flush=True)
+        sys.stdout.write(f"{progress.fraction:.3f} {progress.message}\n")
+        sys.stdout.flush()
         if BEGUN in progress.message:
             begun.set()
 
-    with connect(cluster.address):
-        thread = threading.Thread(target=_drain, args=(spec, cluster.address, begun, moved), daemon=True)
+    with connect(address):
+        thread = threading.Thread(target=_drain, args=(spec, address, begun, moved), daemon=True)
         thread.start()
         run_spec(spec, progress=say)
-        thread.join()
+        thread.join(timeout=AGES_S)
     assert moved.is_set()
-    cluster.shutdown()
 
 
 def _drain(spec: TrainSpec, address: str, begun: threading.Event, moved: threading.Event) -> None:
     begun.wait()
     first = _busy()
-    print(f"trains on {first}", flush=True)
+    sys.stdout.write(f"trains on {first}\n")
     ray = str(Path(sys.executable).with_name("ray"))
     command = [ray, "drain-node", "--address", address, "--node-id", first, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
     command += ["--reason-message", "taken away", "--deadline-remaining-seconds", "600"]
     subprocess.run(command, check=True)
     while newest_step(spec) <= 0 or _busy() in ("", first):
         time.sleep(0.2)
-    print(f"stored {newest_step(spec)}\ntrains on {_busy()}", flush=True)
+    sys.stdout.write(f"stored at step {newest_step(spec)}\ntrains on {_busy()}\n")
+    sys.stdout.flush()
     moved.set()
 
 
