@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
+from flows.pages.lineage_page import publish_lineage
 from flows.pages.run_page import publish_run
 from flows.records.plan import Change, changed, folder_of, new_plan, replace_plan
 from flows.records.summary import StageReports, summarize
@@ -71,6 +72,7 @@ def end_to_end(
     )
     summary = summarize(plan, reports, title=run, command=_command(run, data or None, recipe, forms))
     files = write_report(summary, folder)
+    publish_lineage(plan.evaluation.located(), reports.evaluation)
     publish_run({"report": files.html, "figures": files.json}, summary, plan)
     announce_once(run, plan.evaluation.model, is_new=is_new)
     get_run_logger().info("The report is at %s", files.html)

@@ -10,6 +10,7 @@ from prefect.states import Completed
 from flows.forms.parameters import EvaluationForm
 from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
+from flows.pages.lineage_page import publish_lineage
 from flows.records.models import newest_model
 from flows.records.plan import change_plan, changed, folder_of, is_begun
 from flows.stages.gate import GateForm, decide
@@ -54,6 +55,7 @@ def evaluate(
         return Completed(name=NOTHING, message=reason)
     spec = plan.evaluation.replace(model=wanted)
     report = evaluation_stage(spec)
+    publish_lineage(spec.located(), report)
     return decide(spec.located(), report, folder, gate)
 
 

@@ -42,7 +42,8 @@ def fleet(compare: tuple[str, ...] | None = ()) -> int:
     inventory = take_inventory(settings().runs)
     runs = status_of(inventory)
     prices = {"cpu_hour": settings().price_cpu_hour, "gpu_hour": settings().price_gpu_hour}
-    publish_fleet([card(run, **prices) for run in runs], _ended_badly(), inventory.root)
+    power = {"cpu_w": settings().power_cpu_w, "gpu_w": settings().power_gpu_w}
+    publish_fleet([card(run, **prices, **power) for run in runs], _ended_badly(), inventory.root)
     if compare:
         publish_comparison(views(compare, settings().runs))
     else:

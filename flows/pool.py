@@ -13,8 +13,11 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.operations.reaper import reap
 
-QUEUES = {"machine": 1, "evaluations": 1}
-"""Queues of prefect.yaml, and how many runs of each may be at work at once.
+QUEUES: dict[str, tuple[int, int | None]] = {"upkeep": (1, None), "machine": (2, 1), "evaluations": (3, 1)}
+"""Queues of prefect.yaml by name: priority, where 1 is served first, and how many runs may be at work at once.
+
+What keeps the others going comes first and takes seconds; then trainings, which people start; then evaluations, which
+schedules and new models start, too. Whoever starts a run can name another queue for it.
 
 The limit is one of the queue, not of a deployment: it counts runs by their state on the server. The limit of a
 deployment is a lease that a run loses when the server is away for five minutes, and Prefect interrupts it then.
@@ -25,11 +28,11 @@ def make_queues(pool: str) -> list[str]:
     """Make the queues that are missing and return their names; a limit that an operator has set stays."""
     made = []
     with get_client(sync_client=True) as client:
-        for name, limit in QUEUES.items():
+        for name, (priority, limit) in QUEUES.items():
             try:
                 client.read_work_queue_by_name(name, work_pool_name=pool)
             except ObjectNotFound:
-                client.create_work_queue(name, concurrency_limit=limit, work_pool_name=pool)
+                client.create_work_queue(name, concurrency_limit=limit, priority=priority, work_pool_name=pool)
                 made.append(name)
     return made
 

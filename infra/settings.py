@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     the time of a stage."""
     ray_num_cpus: PositiveInt | None = None
     """CPUs that a local Ray lends out; not set: all of the machine."""
+    ray_memory: PositiveInt | None = None
+    """Bytes of memory that a local Ray lends out; not set: what the machine has."""
+    ray_object_store: PositiveInt | None = None
+    """Bytes of shared memory for the objects of a local Ray; not set: 200 MiB while a stage needs it, otherwise 30 % of
+    the memory."""
+    ray_spill: Path | None = None
+    """Folder where a local Ray puts objects that do not fit; not set: the folder of its session."""
     s3_endpoint: str | None = Field(
         default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
@@ -67,10 +74,19 @@ class Settings(BaseSettings):
     """Price of one CPU for an hour, in any currency; plans and run pages show what a run costs."""
     price_gpu_hour: Amount = 0.0
     """Price of one GPU for an hour."""
+    power_cpu_w: Amount = 0.0
+    """Power of one CPU at work in watts, with its share of the machine; run pages show the energy of a run."""
+    power_gpu_w: Amount = 0.0
+    """Power of one GPU at work in watts, with its share of the machine."""
+    disk_warning_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Free share of a disk below which the reaper announces that it is nearly full."""
     log_format: Literal["text", "json"] = "text"
     """Form of the logs of all processes: text for people, or json, one object per line."""
     work_pool: str = "local"
     """Name of the work pool that prefect.yaml deploys to and the local worker serves."""
+    work_pool_type: Literal["process", "docker", "kubernetes"] = "process"
+    """What a run becomes in the work pool: a process of the worker, a container or a pod, by the templates of
+    infra/pools."""
     environment: str | None = None
     """Environment of prefect.yaml whose deployments `make up` makes and serves; not set: local ones."""
     state: Path = REPOSITORY / ".local"
@@ -80,6 +96,11 @@ class Settings(BaseSettings):
     def pool(self) -> str:
         """Name of the work pool that is served: that of the environment, if there is one."""
         return self.environment or self.work_pool
+
+    def costs(self, cpu_hours: float, gpu_hours: float) -> tuple[float, float]:
+        """Return what so much work costs, in the currency of the prices, and its energy in kWh; 0 where none is set."""
+        price = cpu_hours * self.price_cpu_hour + gpu_hours * self.price_gpu_hour
+        return price, (cpu_hours * self.power_cpu_w + gpu_hours * self.power_gpu_w) / 1000.0
 
     @field_validator("ray_address", "s3_endpoint", "prefect_api_url", "files_url")
     @classmethod

@@ -146,7 +146,7 @@ class Stack:
 
         api, pool = self.api(server), self.config.pool
         try:
-            make_pool(api, prefect, pool)
+            make_pool(api, prefect, pool, self.config.work_pool_type)
             for line in self._make_ready(server, pool):  # deployments name queues of the pool
                 print(line, flush=True)
             deploy(api, prefect, REPOSITORY / "prefect.yaml", self._private("stack"), self.config.environment)
@@ -157,9 +157,14 @@ class Stack:
         """Start process workers for the pool, after every flow of prefect.yaml has been deployed to it.
 
         Raises:
-            StackError: Several workers on SQLite.
+            StackError: Several workers on SQLite, or a pool whose runs are no processes.
         """
-        pool = self.config.pool
+        pool, kind = self.config.pool, self.config.work_pool_type
+        if kind != "process":
+            raise StackError(
+                f"INFINITY_WORK_POOL_TYPE={kind}: runs are no processes of this machine; 'python -m infra.stack "
+                f"deploy' deploys to the pool, and 'prefect worker start --pool {pool} --type {kind}' serves it"
+            )
         if self._is_own(server) and num_workers > 1:
             database(self.config).require(num_workers)
         with self._deploying():
@@ -307,6 +312,7 @@ class Stack:
         command += [*port_options(free_ports()), "--disable-usage-stats"]
         if self.config.ray_num_cpus is not None:
             command.append(f"--num-cpus={self.config.ray_num_cpus}")
+        command += memory_options(self.config)
         environment = self._environment(None) | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(keys.key_file(self.config.state, keys.RAY_TOKEN)),
@@ -339,6 +345,7 @@ class Stack:
     def _make_ready(self, server: Server, pool: str) -> list[str]:
         """Make the pool's queues, and end runs that a crash, a reboot or `down` has left behind; return messages."""
         alone = self.config.prefect_api_url is None and self.register.living("worker") is None
+        alone &= self.config.work_pool_type == "process"  # nobody on this machine sees containers and pods
         command = [sys.executable, "-m", "flows.pool", pool, *(["--reap"] if alone else [])]
         return self._told(server, command).splitlines()
 
@@ -368,6 +375,13 @@ class Stack:
             said = (result.stdout + result.stderr).strip()[-2000:]
             raise StackError(f"'{' '.join(command[2:])}' failed with code {result.returncode}:\n{said}")
         return result.stdout
+
+
+def memory_options(config: Settings) -> list[str]:
+    """Return options of ``ray start``: what a node may hold in memory, and where the rest goes."""
+    spill = None if config.ray_spill is None else config.ray_spill.resolve()
+    given = {"memory": config.ray_memory, "object-store-memory": config.ray_object_store}
+    return [f"--{name}={value}" for name, value in (given | {"object-spilling-directory": spill}).items() if value]
 
 
 def _prefect_command(*arguments: str) -> list[str]:

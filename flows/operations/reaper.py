@@ -27,9 +27,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Crashed
 
 from flows.operations.cancels import explain_never_begun
+from flows.operations.disks import tell_of_full_disks
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.late import explain_late
 from flows.operations.left_job import leave_job
@@ -45,6 +47,8 @@ BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 def reaper() -> list[str]:
     """End the runs of this machine whose process is gone, and return what was said of each; may run on a schedule."""
     ended = reap()
+    for said in tell_of_full_disks():
+        get_run_logger().warning("%s", said)
     explain_late()  # also where the server is another one than that of the stack
     explain_never_begun()
     return ended

@@ -22,6 +22,8 @@ from infinity.reporting.summary import Sheet
 from infra.settings import settings
 
 METRICS_FILE = "metrics.jsonl"
+MEASURED_SHARE = 0.01
+"""Share of a training that has to be done in a session before it says what is to come."""
 CURVE_WIDTH = 40
 """Characters of a curve; a phone shows them in one line."""
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -37,6 +39,7 @@ class LivePage:
 
     def __init__(self, stage: str, spec: JobSpec) -> None:
         self._stage, self._spec, self._began = stage, spec, time.monotonic()
+        self._first: float | None = None
         self._artifact: UUID | None = None
 
     def show(self, progress: Progress) -> None:
@@ -56,7 +59,11 @@ class LivePage:
 
     def _page(self, progress: Progress) -> str:
         spent = time.monotonic() - self._began
-        lines = [f"# {self._stage}: {100 * progress.fraction:.0f} %", inline(progress.message), self._spent(spent)]
+        lines = [
+            f"# {self._stage}: {100 * progress.fraction:.0f} %",
+            inline(progress.message),
+            self._spent(spent, progress.fraction),
+        ]
         lines.append(f"Files: {link(self._spec.folder)}")
         spec = shlex.quote(storage.join(self._spec.folder, SPEC_FILE))
         lines.append(f"To repeat it: {verbatim(f'infinity run {spec} --output again')}")
@@ -64,16 +71,23 @@ class LivePage:
             lines += [*_curves(self._spec.folder), *_newest_samples(self._spec.folder)]
         return "\n\n".join(filter(None, lines)) + "\n"
 
-    def _spent(self, seconds: float) -> str:
-        hours = seconds / 3600.0
-        told = [f"{hours:.2f} h in this session"]
+    def _spent(self, seconds: float, fraction: float) -> str:
+        """Return what this session has taken, and about what is still to come."""
+        began = self._first = fraction if self._first is None else self._first
+        told = f"{self._hours(seconds / 3600.0)} in this session"
+        if fraction - began < MEASURED_SHARE or not isinstance(self._spec, TrainSpec):
+            return told
+        left = seconds / 3600.0 * (1.0 - fraction) / (fraction - began)
+        return f"{told}; to the end about {self._hours(left)}"
+
+    def _hours(self, hours: float) -> str:
+        told = [f"{hours:.2f} h"]
         if isinstance(self._spec, TrainSpec):
             workers = self._spec.workers
             cpus, gpus = workers.num_workers * workers.threads, workers.num_workers if workers.use_gpu else 0
             told.append(f"{hours * cpus:.2f} CPU hours" + (f", {hours * gpus:.2f} GPU hours" if gpus else ""))
-            cost = hours * (cpus * settings().price_cpu_hour + gpus * settings().price_gpu_hour)
-            if cost > 0.0:
-                told.append(f"cost {cost:.2f}")
+            cost, energy = settings().costs(hours * cpus, hours * gpus)
+            told += [f"cost {cost:.2f}"] * (cost > 0.0) + [f"{energy:.3g} kWh"] * (energy > 0.0)
         return ", ".join(told)
 
 

@@ -55,21 +55,22 @@ def _page(files: Mapping[str, str], summary: RunSummary, plan: EndToEnd) -> Iter
 
 
 def _costs(summary: RunSummary, plan: EndToEnd) -> str:
-    rows, sums = [], [0.0, 0.0, 0.0]
+    """Return a table of time, hours, cost and energy of every stage; columns without a value are left out."""
+    rows, sums = [], [0.0] * 5
     for stage in summary.stages:
         hours = stage.seconds / 3600.0
         workers = getattr(getattr(plan, stage.name, None), "workers", None)
         number = getattr(workers, "num_workers", 1)
         gpus = hours * number if getattr(workers, "use_gpu", False) else 0.0
         cpus = hours * number * getattr(workers, "threads", 1)
-        cost = cpus * settings().price_cpu_hour + gpus * settings().price_gpu_hour
-        rows.append((stage.title, f"{stage.seconds:.1f} s", f"{cpus:.3f}", f"{gpus:.3f}", f"{cost:.2f}"))
-        sums = [before + value for before, value in zip(sums, (cpus, gpus, cost), strict=True)]
-    seconds = sum(stage.seconds for stage in summary.stages)
-    rows.append(("all", f"{seconds:.1f} s", f"{sums[0]:.3f}", f"{sums[1]:.3f}", f"{sums[2]:.2f}"))
-    columns = ["stage", "time", "CPU hours", "GPU hours", "cost"]
-    shown = [0, 1, 2, *([3] if sums[1] else []), *([4] if sums[2] else [])]
-    return _table([columns[i] for i in shown], [[row[i] for i in shown] for row in rows])
+        values = (stage.seconds, cpus, gpus, *settings().costs(cpus, gpus))
+        rows.append((stage.title, values))
+        sums = [before + value for before, value in zip(sums, values, strict=True)]
+    forms = ("{:.1f} s", "{:.3f}", "{:.3f}", "{:.2f}", "{:.3g}")
+    shown = [0, 1, *(i for i in (2, 3, 4) if sums[i])]
+    columns = ("time", "CPU hours", "GPU hours", "cost", "energy in kWh")
+    told = [[title, *(forms[i].format(values[i]) for i in shown)] for title, values in (*rows, ("all", sums))]
+    return _table(["stage", *(columns[i] for i in shown)], told)
 
 
 def _training(training: TrainingSummary) -> Iterator[str]:

@@ -186,7 +186,13 @@ def _connected() -> Iterator[None]:
     """Connect to Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
     # Recipes give a worker two threads, which must not be refused on a machine of one core.
     num_cpus = settings().ray_num_cpus or max(2, os.cpu_count() or 1)
-    connection = connect(settings().ray_address, num_cpus=num_cpus)
+    connection = connect(
+        settings().ray_address,
+        num_cpus=num_cpus,
+        object_store_bytes=settings().ray_object_store,
+        memory_bytes=settings().ray_memory,
+        spill=None if settings().ray_spill is None else str(settings().ray_spill),
+    )
     if (until_flow_ends := _flow_exit.get()) is not None:
         until_flow_ends.enter_context(connection)
         yield

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infinity.cli.console import clear_errors, err, out
-from infinity.cli.upkeep import CpuHour, GpuHour, PrefectUrl, Registry, Root, State, check_prices
+from infinity.cli.upkeep import CpuHour, GpuHour, PrefectUrl, Registry, Root, State, check_amounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def metrics(
     with clear_errors():
         from infinity import storage
 
-        check_prices(cpu_hour, gpu_hour)
+        check_amounts({"cpu_hour": cpu_hour, "gpu_hour": gpu_hour})
 
         def text() -> bytes:
             return _text(root, registry, prefect_url, state, (cpu_hour, gpu_hour))

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ _ROOT_HELP = "Folder or s3:// URI that holds all runs."
 Root = Annotated[str, typer.Argument(envvar="INFINITY_RUNS", help=_ROOT_HELP)]
 CpuHour = Annotated[float, typer.Option(envvar="INFINITY_PRICE_CPU_HOUR", help="Price of a CPU's hour.")]
 GpuHour = Annotated[float, typer.Option(envvar="INFINITY_PRICE_GPU_HOUR", help="Price of a GPU's hour.")]
+CpuWatts = Annotated[float, typer.Option(envvar="INFINITY_POWER_CPU_W", help="Power of a CPU at work, in watts.")]
+GpuWatts = Annotated[float, typer.Option(envvar="INFINITY_POWER_GPU_W", help="Power of a GPU at work, in watts.")]
 State = Annotated[Path, typer.Option(envvar="INFINITY_STATE", help="Folder of the local stack.")]
 PrefectUrl = Annotated[str | None, typer.Option(envvar="PREFECT_API_URL", help="API of the Prefect server.")]
 Registry = Annotated[
@@ -170,6 +173,8 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="Print the status of all runs as JSON.")] = False,
     cpu_hour: CpuHour = 0.0,
     gpu_hour: GpuHour = 0.0,
+    cpu_w: CpuWatts = 0.0,
+    gpu_w: GpuWatts = 0.0,
 ) -> None:
     """Show where every run below a root stands: stage, progress, rate, time left, cost, owner, what is wrong."""
     with clear_errors():
@@ -179,10 +184,11 @@ def fleet(
         from infinity.jobs.upkeep.inventory import take_inventory
         from infinity.reporting.fleet import render_fleet
 
-        check_prices(cpu_hour, gpu_hour)
+        amounts = {"cpu_hour": cpu_hour, "gpu_hour": gpu_hour, "cpu_w": cpu_w, "gpu_w": gpu_w}
+        check_amounts(amounts)
         inventory = take_inventory(root)
         _tell_if_empty(inventory)
-        cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
+        cards = [card(run, **amounts) for run in status_of(inventory)]
         if as_json:
             out.print_json(json.dumps([asdict(each) for each in cards]))
         for each in () if as_json else cards:
@@ -197,15 +203,15 @@ def fleet(
             out.say(output)
 
 
-def check_prices(cpu_hour: float, gpu_hour: float) -> None:
-    """Refuse prices that are none.
+def check_amounts(amounts: Mapping[str, float]) -> None:
+    """Refuse prices and powers that are none, by the name of their parameter.
 
     Raises:
-        ValueError: A price is negative, infinite or no number.
+        ValueError: One is negative, infinite or no number.
     """
-    for name, price in (("--cpu-hour", cpu_hour), ("--gpu-hour", gpu_hour)):
-        if not 0 <= price < math.inf:
-            raise ValueError(f"{name}: expected a price of at least 0, got {price}")
+    for name, amount in amounts.items():
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')}: expected a number of at least 0, got {amount}")
 
 
 def compare_runs(

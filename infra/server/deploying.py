@@ -25,14 +25,23 @@ TIMES = ("cron", "interval", "rrule", "timezone", "anchor_date", "day_or")
 """Fields of a schedule in prefect.yaml that say when it fires."""
 
 
-def make_pool(api: PrefectApi, prefect: Callable[..., None], pool: str) -> None:
-    """Make the work pool if it is not there; limits that an operator has set stay.
+POOLS = REPOSITORY / "infra" / "pools"
+"""Job templates of work pools by their type; pools of processes need none."""
+
+
+def make_pool(api: PrefectApi, prefect: Callable[..., None], pool: str, kind: str = "process") -> None:
+    """Make the work pool if it is not there; limits and a template that an operator has set stay.
+
+    Args:
+        kind: What a run becomes: "process", "docker" or "kubernetes".
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.
     """
     if api.ask("GET", f"work_pools/{pool}").status_code == httpx.codes.NOT_FOUND:
-        prefect("work-pool", "create", pool, "--type", "process")
+        template = POOLS / f"{kind}.json"
+        given = ("--base-job-template", str(template)) if template.exists() else ()
+        prefect("work-pool", "create", pool, "--type", kind, *given)
 
 
 def for_environment(plan: Entry, environment: str) -> Entry:

@@ -40,7 +40,7 @@ FLOWS = {
 }
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
     return yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
 
 
@@ -53,7 +53,7 @@ def _yaml_files() -> list[str]:
     return sorted(str(path.relative_to(REPOSITORY)) for path in found)
 
 
-def _pinned(package: str) -> str:
+def pinned(package: str) -> str:
     constraints = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
     match = re.search(rf"^{re.escape(package)}==(\S+)$", constraints, re.MULTILINE)
     assert match is not None
@@ -64,6 +64,13 @@ def test_every_yaml_file_of_the_repository_is_checked_here() -> None:
     assert set(_yaml_files()) == {
         "prefect.yaml",
         "infra/compose.yaml",
+        "infra/kubernetes/kustomization.yaml",
+        "infra/kubernetes/network-policy.yaml",
+        "infra/kubernetes/options/gcs-redis/kustomization.yaml",
+        "infra/kubernetes/options/gcs-redis/redis.yaml",
+        "infra/kubernetes/options/history/history-server.yaml",
+        "infra/kubernetes/options/history/kustomization.yaml",
+        "infra/kubernetes/options/kueue/kustomization.yaml",
         "infra/kubernetes/prefect-server.yaml",
         "infra/kubernetes/prefect-worker.yaml",
         "infra/kubernetes/raycluster.yaml",
@@ -73,7 +80,9 @@ def test_every_yaml_file_of_the_repository_is_checked_here() -> None:
         "infra/automations/crashed-goes-on.yaml",
         "infra/automations/silent-run-crashes.yaml",
         "infra/automations/tell-of-failures.yaml",
+        "infra/automations/tell-of-full-disks.yaml",
         "infra/automations/tell-of-regressions.yaml",
+        "infra/skypilot.yaml",
         "infra/logging.yaml",
         "infra/monitoring/alerts.yaml",
         "infra/monitoring/prometheus.yaml",
@@ -92,11 +101,11 @@ def test_no_yaml_file_has_a_key_twice(name: str) -> None:
         return loader.construct_mapping(node, deep=True)
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    assert yaml.load((REPOSITORY / name).read_text(encoding="utf-8"), Strict)
+    assert list(yaml.load_all((REPOSITORY / name).read_text(encoding="utf-8"), Strict))
 
 
 def _deployments() -> dict[str, Any]:
-    return {entry["entrypoint"]: entry for entry in _load("prefect.yaml")["deployments"]}
+    return {entry["entrypoint"]: entry for entry in load("prefect.yaml")["deployments"]}
 
 
 def test_every_flow_is_deployed_to_the_work_pool() -> None:
@@ -104,7 +113,7 @@ def test_every_flow_is_deployed_to_the_work_pool() -> None:
     assert {entrypoint.rpartition(":")[2] for entrypoint in deployments} == FLOWS
     assert {entry["work_pool"]["name"] for entry in deployments.values()} == {"local"}
     assert {entry["name"] for entry in deployments.values()} == {"local"}
-    assert _load("prefect.yaml")["prefect-version"] == _pinned("prefect")
+    assert load("prefect.yaml")["prefect-version"] == pinned("prefect")
 
 
 @pytest.mark.parametrize("entrypoint", sorted(_deployments()))
@@ -133,16 +142,19 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep", "savings"},
-        "default": {"build_dataset", "reaper", "fleet", "resume"},
+        "upkeep": {"reaper", "fleet", "resume"},
+        "default": {"build_dataset"},
     }
-    assert {name: 1 for name in queues if name != "default"} == QUEUES
+    assert set(QUEUES) == set(queues) - {"default"}
+    assert sorted(QUEUES, key=lambda name: QUEUES[name][0]) == ["upkeep", "machine", "evaluations"]
+    assert {name for name, (_, limit) in QUEUES.items() if limit is not None} == {"machine", "evaluations"}
 
 
-@pytest.mark.parametrize("name", sorted(_load("prefect.yaml")["definitions"]["environments"]))
+@pytest.mark.parametrize("name", sorted(load("prefect.yaml")["definitions"]["environments"]))
 def test_an_environment_has_every_flow_under_its_name_and_in_its_pool(name: str) -> None:
-    plan = _load("prefect.yaml")
+    plan = load("prefect.yaml")
     found = for_environment(plan, name)
-    assert plan == _load("prefect.yaml")  # untouched
+    assert plan == load("prefect.yaml")  # untouched
     assert [entry["entrypoint"] for entry in found["deployments"]] == list(_deployments())
     assert {entry["name"] for entry in found["deployments"]} == {name}
     assert {entry["work_pool"]["name"] for entry in found["deployments"]} == {name}
@@ -160,11 +172,11 @@ def test_an_environment_has_every_flow_under_its_name_and_in_its_pool(name: str)
 
 def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="INFINITY_ENVIRONMENT: expected one of dev, staging, production, got 'prod'"):
-        for_environment(_load("prefect.yaml"), "prod")
+        for_environment(load("prefect.yaml"), "prod")
 
 
 def test_compose_file_has_the_whole_stack() -> None:
-    compose = _load("infra/compose.yaml")
+    compose = load("infra/compose.yaml")
     services = compose["services"]
     assert set(services) == {"postgres", "s3", "bucket", "prefect", "ray-head", "worker"}
     assert services["postgres"]["image"].startswith("postgres:")
@@ -183,7 +195,7 @@ def test_compose_file_has_the_whole_stack() -> None:
 
 
 def test_compose_services_wait_for_healthy_neighbours() -> None:
-    services = _load("infra/compose.yaml")["services"]
+    services = load("infra/compose.yaml")["services"]
     for name, service in services.items():
         for needed, condition in service.get("depends_on", {}).items():
             assert needed in services, f"{name} waits for {needed}, which is no service"
@@ -192,7 +204,7 @@ def test_compose_services_wait_for_healthy_neighbours() -> None:
 
 
 def test_compose_publishes_ports_on_loopback_only_and_holds_no_password() -> None:
-    services = _load("infra/compose.yaml")["services"]
+    services = load("infra/compose.yaml")["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
@@ -203,7 +215,7 @@ def test_compose_publishes_ports_on_loopback_only_and_holds_no_password() -> Non
 
 
 def test_images_have_a_version() -> None:
-    for name, service in _load("infra/compose.yaml")["services"].items():
+    for name, service in load("infra/compose.yaml")["services"].items():
         _, colon, tag = service["image"].rpartition(":")
         assert colon, f"{name} has an image without version"
         assert tag != "latest", f"{name} has an image without version"
@@ -214,22 +226,22 @@ def _groups(cluster: Any) -> dict[str, Any]:
 
 
 def test_ray_cluster_has_a_head_without_work_a_cpu_group_and_a_gpu_group() -> None:
-    cluster = _load("infra/kubernetes/raycluster.yaml")
+    cluster = load("infra/kubernetes/raycluster.yaml")
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
-    assert cluster["spec"]["rayVersion"] == _pinned("ray")
+    assert cluster["spec"]["rayVersion"] == pinned("ray")
     assert cluster["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     groups = _groups(cluster)
-    assert set(groups) == {"cpu", "gpu"}
+    assert set(groups) == {"cpu", "gpu", "gpu-spot"}
     for name, group in groups.items():
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         (container,) = group["template"]["spec"]["containers"]
         resources = container["resources"]
         assert resources["requests"] == resources["limits"]
-        assert ("nvidia.com/gpu" in resources["limits"]) == (name == "gpu")
+        assert ("nvidia.com/gpu" in resources["limits"]) == (name != "cpu")
 
 
 def test_every_ray_container_has_the_same_image_and_gets_s3_keys_from_a_secret() -> None:
-    spec = _load("infra/kubernetes/raycluster.yaml")["spec"]
+    spec = load("infra/kubernetes/raycluster.yaml")["spec"]
     templates = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
     containers = [container for template in templates for container in template["spec"]["containers"]]
     assert len({container["image"] for container in containers}) == 1
@@ -237,7 +249,7 @@ def test_every_ray_container_has_the_same_image_and_gets_s3_keys_from_a_secret()
 
 
 def test_ray_job_runs_one_stage_on_that_cluster() -> None:
-    job, cluster = _load("infra/kubernetes/rayjob.yaml"), _load("infra/kubernetes/raycluster.yaml")
+    job, cluster = load("infra/kubernetes/rayjob.yaml"), load("infra/kubernetes/raycluster.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
     assert re.fullmatch(r"infinity run s3://\S+/spec\.json --ray-address auto", job["spec"]["entrypoint"])
@@ -256,7 +268,7 @@ def test_container_file_installs_with_the_pinned_versions_and_runs_without_right
 
 
 def _environments() -> dict[str, dict[str, str]]:
-    return {name: service.get("environment", {}) for name, service in _load("infra/compose.yaml")["services"].items()}
+    return {name: service.get("environment", {}) for name, service in load("infra/compose.yaml")["services"].items()}
 
 
 def test_containers_have_the_settings_of_the_local_stack() -> None:
@@ -265,7 +277,7 @@ def test_containers_have_the_settings_of_the_local_stack() -> None:
     image = dict(re.findall(r"(?:^|\s)([A-Z][A-Z0-9_]*)=(\S+)", text.rpartition("\nENV ")[2].partition("\n")[0]))
     wanted = common_environment()
     assert {name: image.get(name) for name in wanted} == wanted
-    for service in _load("infra/compose.yaml")["services"].values():
+    for service in load("infra/compose.yaml")["services"].values():
         given = service.get("environment", {})
         assert {name: value for name, value in given.items() if name in wanted and value != wanted[name]} == {}
 
@@ -285,7 +297,7 @@ def test_the_prefect_of_compose_asks_for_the_secret_that_its_worker_shows() -> N
     assert worker["PREFECT_API_AUTH_STRING"].startswith("${PREFECT_AUTH_STRING:?")
     assert server["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
     assert "*" not in server["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"]
-    command = _load("infra/compose.yaml")["services"]["prefect"]["command"]
+    command = load("infra/compose.yaml")["services"]["prefect"]["command"]
     assert command[:3] == ["python", "-m", "flows.server"]
     assert command[command.index("--name") + 1] == "prefect"  # the name in the worker's PREFECT_API_URL
 
@@ -316,7 +328,7 @@ CLUSTERS = {
 
 def _cluster_in(name: str) -> tuple[str, Any]:
     """Name of the resource and what it says of its cluster."""
-    found = _load(f"infra/kubernetes/{name}")
+    found = load(f"infra/kubernetes/{name}")
     cluster = found["spec"]
     for key in CLUSTERS[name]:
         cluster = cluster[key]
@@ -327,7 +339,7 @@ def _cluster_in(name: str) -> tuple[str, Any]:
 def test_every_container_of_a_ray_cluster_asks_for_the_token_of_a_secret(file: str) -> None:
     owner, spec = _cluster_in(file)
     assert spec["authOptions"] == {"mode": "token"}
-    assert spec["rayVersion"] == _pinned("ray")
+    assert spec["rayVersion"] == pinned("ray")
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     templates = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
     for template in templates:
@@ -343,7 +355,7 @@ def test_every_container_of_a_ray_cluster_asks_for_the_token_of_a_secret(file: s
 
 
 def test_a_job_with_a_cluster_of_its_own_leaves_no_paid_node_behind() -> None:
-    spec = _load("infra/kubernetes/rayjob-own-cluster.yaml")["spec"]
+    spec = load("infra/kubernetes/rayjob-own-cluster.yaml")["spec"]
     assert "clusterSelector" not in spec
     assert "shutdownAfterJobFinishes" not in spec  # the operator takes either this or the rules
     assert not spec["rayClusterSpec"]["enableInTreeAutoscaling"]  # it refuses DeleteWorkers beside it
@@ -364,7 +376,7 @@ def test_the_service_of_kubernetes_serves_the_application_of_this_tree(tmp_path:
 
     from infinity.jobs.serving import application
 
-    spec = _load("infra/kubernetes/rayservice.yaml")["spec"]
+    spec = load("infra/kubernetes/rayservice.yaml")["spec"]
     written = yaml.safe_load(spec["serveConfigV2"])
     (served,) = ServeDeploySchema.model_validate(written).applications
     assert served.import_path == f"{application.__module__}:{application.__name__}"
@@ -401,21 +413,21 @@ def test_resources_of_kubernetes_have_the_fields_that_the_operator_knows(
     (schema,) = [
         version["schema"]["openAPIV3Schema"] for version in found["spec"]["versions"] if version["name"] == "v1"
     ]
-    validator = jsonschema.Draft7Validator(_closed(schema))
-    assert [error.message for error in validator.iter_errors(_load(name))] == []
+    validator = jsonschema.Draft7Validator(closed(schema))
+    assert [error.message for error in validator.iter_errors(load(name))] == []
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("chart", ["prefect-server", "prefect-worker"])
 def test_values_are_those_that_the_charts_of_prefect_know(shared: Path, chart: str) -> None:
     text = (shared / "data" / "schemas" / "prefect-helm" / f"{chart}.values.schema.json").read_text(encoding="utf-8")
-    validator = jsonschema.Draft7Validator(_closed(json.loads(text)))
-    assert [error.message for error in validator.iter_errors(_load(f"infra/kubernetes/{chart}.yaml"))] == []
+    validator = jsonschema.Draft7Validator(closed(json.loads(text)))
+    assert [error.message for error in validator.iter_errors(load(f"infra/kubernetes/{chart}.yaml"))] == []
 
 
 def test_the_worker_of_kubernetes_submits_jobs_to_the_cluster_and_shows_every_secret_from_a_secret() -> None:
-    server, worker = (_load(f"infra/kubernetes/prefect-{name}.yaml") for name in ("server", "worker"))
-    cluster = _load("infra/kubernetes/raycluster.yaml")
+    server, worker = (load(f"infra/kubernetes/prefect-{name}.yaml") for name in ("server", "worker"))
+    cluster = load("infra/kubernetes/raycluster.yaml")
     given = {entry["name"]: entry for entry in worker["worker"]["extraEnvVars"]}
     assert is_job_address(given["RAY_ADDRESS"]["value"])
     assert f"http://{cluster['metadata']['name']}-head-svc:8265" == given["RAY_ADDRESS"]["value"]
@@ -426,46 +438,51 @@ def test_the_worker_of_kubernetes_submits_jobs_to_the_cluster_and_shows_every_se
     auth = {"enabled": True, "existingSecret": "infinity-prefect"}
     assert server["server"]["basicAuth"] == auth
     assert worker["worker"]["selfHostedServerApiConfig"]["basicAuth"] == auth
-    assert server["server"]["image"]["prefectTag"].startswith(f"{_pinned('prefect')}-")
+    assert server["server"]["image"]["prefectTag"].startswith(f"{pinned('prefect')}-")
     assert not server["sqlite"]["enabled"]
     for values in (server["server"], worker["worker"]):
         assert set(values["resources"]) == {"requests", "limits"}
         assert values["livenessProbe"]["enabled"]
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema with unknown fields refused, where the operator would drop them without a word."""
     if isinstance(schema, list):
-        return [_closed(part) for part in schema]
+        return [closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {key: _closed(value) for key, value in schema.items()}
+    found = {key: closed(value) for key, value in schema.items()}
     if schema.get("x-kubernetes-int-or-string"):
-        closed["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        found["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     is_object = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
     if is_object and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        closed.setdefault("additionalProperties", False)
-    return closed
+        found.setdefault("additionalProperties", False)
+    return found
 
 
 @pytest.mark.reference
 def test_the_compose_file_is_one(shared: Path) -> None:
     path = shared / "data" / "schemas" / "compose" / "compose-spec.json"
     validator = jsonschema.Draft7Validator(json.loads(path.read_text(encoding="utf-8")))
-    assert [error.message for error in validator.iter_errors(_load("infra/compose.yaml"))] == []
+    assert [error.message for error in validator.iter_errors(load("infra/compose.yaml"))] == []
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_head_of_compose_refuses_who_does_not_have_its_token(tmp_path: Path) -> None:
     """Its own command and its own settings of Ray; only addresses, ports and folder are this test's."""
-    service = _load("infra/compose.yaml")["services"]["ray-head"]
+    service = load("infra/compose.yaml")["services"]["ray-head"]
     token, (port, page) = "f" * 64, (free_port(), free_port())
     given = {name: value for name, value in service["environment"].items() if name.startswith("RAY_AUTH")}
     given["RAY_AUTH_TOKEN"] = re.sub(r"^\$\{RAY_AUTH_TOKEN:\?.*\}$", token, given["RAY_AUTH_TOKEN"])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     folder = short_temporary_folder()
-    changed = {"--port=6379": f"--port={port}", "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1"}
+    changed = {
+        "--port=6379": f"--port={port}",
+        "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1",
+        "--object-spilling-directory=/tmp/spill": f"--object-spilling-directory={folder}/spill",
+        "--object-store-memory=1610612736": "--object-store-memory=100000000",
+    }
     command = [changed.get(word, word) for word in service["command"]]
     assert set(changed.values()) <= set(command)
     command[0] = str(Path(sys.executable).with_name(command[0]))

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from infinity.jobs.cluster import ray_token
 from infinity.jobs.cluster.heap import HEAP
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 MAX_FOLDER_LENGTH = 40
 """Ray puts sockets about 65 characters deeper, and the path of a socket ends at 107 bytes."""
+
+OBJECT_STORE_BYTES = 200 * 2**20
+"""Shared memory of a local cluster: jobs pass paths and small arrays, not pictures."""
 
 START_ATTEMPTS = 3
 """A busy machine may need more than the patience of one attempt."""
@@ -76,7 +80,9 @@ def connect(
     *,
     num_cpus: int | None = None,
     dashboard: bool = False,
-    object_store_bytes: int = 200 * 2**20,
+    object_store_bytes: int | None = None,
+    memory_bytes: int | None = None,
+    spill: str | None = None,
 ) -> Iterator[None]:
     """Connect to Ray inside the block.
 
@@ -88,7 +94,9 @@ def connect(
             which would join whichever cluster ran last on the machine.
         num_cpus: CPUs that the local cluster lends out; None takes all of the machine.
         dashboard: Whether the local cluster serves its page on 127.0.0.1:8265.
-        object_store_bytes: Shared memory of the local cluster.
+        object_store_bytes: Shared memory of the local cluster; None for 200 MiB.
+        memory_bytes: Memory that the local cluster lends to those that ask for some; None for what the machine has.
+        spill: Folder for objects of the local cluster that do not fit into memory; None for that of its session.
 
     Raises:
         ConnectionError: No cluster answers at the address.
@@ -108,11 +116,17 @@ def connect(
             yield
         return
     folder = short_temporary_folder()
+    limits = {
+        "num_cpus": num_cpus,
+        "object_store_memory": object_store_bytes or OBJECT_STORE_BYTES,
+        "_memory": memory_bytes,
+        "object_spilling_directory": spill,
+    }
     try:
         with ray_token.loopback(), ray_token.required(folder / "token"):
             try:
                 with _own_address_file(folder):
-                    _start_local(folder, num_cpus, dashboard, object_store_bytes)
+                    _start_local(folder, limits, dashboard)
                 with watched(own_processes()), explained():
                     yield
             finally:
@@ -161,7 +175,7 @@ def num_cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
 
 
-def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_store_bytes: int) -> None:
+def _start_local(folder: Path, limits: dict[str, Any], dashboard: bool) -> None:
     import ray
 
     for name, value in LOCAL_ENVIRONMENT.items():
@@ -171,9 +185,8 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
             with own_handler(), apart():
                 ray.init(
                     address="local",
-                    num_cpus=num_cpus,
                     include_dashboard=dashboard,
-                    object_store_memory=object_store_bytes,
+                    **limits,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     _temp_dir=str(folder),

@@ -147,7 +147,7 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
             outcome = _fit(spec, task)
             if outcome.get("stopped") != InterruptedTraining.__name__ or not task["stop"].was_pause():
                 return outcome
-            logger.info("%s; there is room for more workers", outcome["message"])
+            logger.info("%s; the workers are started again", outcome["message"])
         except TrainingError as error:
             try:
                 task["fence"].check()

@@ -46,12 +46,19 @@ class StopSign:
         self._bell = bell
         self._asked: Any = None
         self._next_s = 0.0
-        self._seen = False
+        self._seen = self._warned = False
 
     def __call__(self) -> bool:
-        """Return whether the driver asked to stop, with a delay of about half a second."""
+        """Return whether the driver asked to stop, with a delay of about half a second.
+
+        Where Ray says that a machine of the training will be taken away, the workers pause by themselves.
+        """
         import ray
 
+        if not self._warned and is_to_be_taken_away():
+            self._warned = True
+            logger.warning("a machine of this training will be taken away: its workers store their state and move")
+            self.pause()
         if not self._seen and self._asked is None and time.monotonic() >= self._next_s:
             self._asked = self._bell.rung.remote()
         if self._asked is not None:
@@ -62,7 +69,7 @@ class StopSign:
         return self._seen
 
     def pause(self) -> None:
-        """Ask the workers to store their state and end, so that more of them can go on."""
+        """Ask the workers to store their state and end, so that others can go on, more of them or elsewhere."""
         self._bell.pause.remote()
 
     def was_pause(self) -> bool:
@@ -70,6 +77,21 @@ class StopSign:
         import ray
 
         return bool(ray.get(self._bell.was_pause.remote()))
+
+
+def is_to_be_taken_away() -> bool:
+    """Return whether this process is a worker of a training of which Ray knows that a machine will be taken away.
+
+    `ray.train.get_preemption_info` says so too, but waits for all workers, which is too much for every step; the first
+    worker's word is enough here, since all workers stop at the same step.
+    """
+    try:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        notice = get_train_context().preemption_context.preemption_info
+    except (ImportError, AttributeError, RuntimeError):  # another Ray; no worker of a training
+        return False
+    return notice is not None
 
 
 @contextmanager

@@ -10,17 +10,28 @@ from infinity.reporting.fleet import FleetCard
 UNREADABLE = "unreadable"
 
 
-def card(run: RunStatus, *, cpu_hour: float = 0.0, gpu_hour: float = 0.0, now: float | None = None) -> FleetCard:
+def card(
+    run: RunStatus,
+    *,
+    cpu_hour: float = 0.0,
+    gpu_hour: float = 0.0,
+    cpu_w: float = 0.0,
+    gpu_w: float = 0.0,
+    now: float | None = None,
+) -> FleetCard:
     """Return a run as a card of the fleet's page.
 
     Args:
         cpu_hour: Price of an hour of a CPU.
         gpu_hour: Price of an hour of a GPU.
+        cpu_w: Power of a CPU at work, in watts.
+        gpu_w: Power of a GPU at work, in watts.
         now: Time in seconds since 1970; None for the present.
     """
     now, stage = time.time() if now is None else now, run.now
     seconds = sum(each.seconds for each in run.stages)
     cost = sum(each.cost(cpu_hour, gpu_hour) for each in run.stages)
+    energy = sum(each.cost(cpu_w / 1000.0, gpu_w / 1000.0) for each in run.stages)
     state = UNREADABLE if run.trouble else DONE if stage is None else stage.state
     is_training = stage is not None and stage.num_steps > 0
     facts = {
@@ -34,6 +45,7 @@ def card(run: RunStatus, *, cpu_hour: float = 0.0, gpu_hour: float = 0.0, now: f
         "owner": _owner(run),
         "computing time": duration(seconds) if seconds else "",
         "cost so far": f"{cost:.2f}" if cost else "",
+        "energy so far": f"{energy:.3g} kWh" if energy else "",
         "disk": f"{run.num_bytes / 1e6:,.1f} MB",
         "last change": ago(run.changed, now),
     }

@@ -63,7 +63,7 @@ class StageStatus:
     notes: tuple[str, ...] = ()
 
     def cost(self, cpu_hour: float, gpu_hour: float) -> float:
-        """Return what it cost so far, at these prices of an hour of a CPU and of a GPU."""
+        """Return what it took so far, where an hour of a CPU and of a GPU take so much: money, or energy in kWh."""
         return self.seconds / 3600.0 * (self.cpus * cpu_hour + self.gpus * gpu_hour)
 
 

@@ -11,6 +11,7 @@ from flows.pages import live
 from flows.pages.live import CURVE_WIDTH, LivePage, course
 from flows.records.plan import new_plan
 from infinity.jobs.progress import Progress
+from infra.settings import settings
 from tests.fixtures.servers.prefect_api import ask
 
 
@@ -61,6 +62,24 @@ def test_the_page_is_one_artifact_that_shows_step_curves_samples_and_the_command
         assert words in page
     assert "bit_0" not in page
     assert len(page) < 20_000
+
+
+def test_the_page_says_what_a_session_took_and_about_what_is_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFINITY_POWER_CPU_W", "1000")
+    monkeypatch.setenv("INFINITY_PRICE_CPU_HOUR", "2")
+    settings.cache_clear()
+    spec = new_plan("mini", None, str(tmp_path / "run")).tokenizer
+    spec = spec.replace(workers=spec.workers.replace(num_workers=1, threads=3))
+    page = LivePage("tokenizer", spec)
+    assert page._spent(0.0, 0.5) == "0.00 h, 0.00 CPU hours in this session"  # it went on from its stored step
+    told = page._spent(3600.0, 0.75)
+    assert told == (
+        "1.00 h, 3.00 CPU hours, cost 6.00, 3 kWh in this session; "
+        "to the end about 1.00 h, 3.00 CPU hours, cost 6.00, 3 kWh"
+    )
+    settings.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.fixtures.jobs.run_summaries import example_summary
 
 def test_the_page_answers_in_order_and_a_run_cannot_break_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFINITY_PRICE_CPU_HOUR", "3600")
+    monkeypatch.setenv("INFINITY_POWER_CPU_W", "3600000")  # 1 kWh in each second
     settings.cache_clear()
     plan = new_plan("mini", None, str(tmp_path / "run"))
     page = "\n\n".join(_page({"report": "s3://b/report.html"}, example_summary(tmp_path / "files"), plan))
@@ -37,6 +38,9 @@ def test_the_page_answers_in_order_and_a_run_cannot_break_it(tmp_path: Path, mon
         "### Drawings",
     ):
         assert words in page
+    assert "| stage | time | CPU hours | cost | energy in kWh |" in page
+    (cost, energy) = re.findall(r"^\| all \| 3\.5 s \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)[0]
+    assert float(cost) == pytest.approx(float(energy), rel=0.01)
     assert len(page) < 60_000
 
 

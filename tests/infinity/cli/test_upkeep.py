@@ -37,4 +37,4 @@ def test_a_damaged_run_stands_beside_the_others(tmp_path: Path) -> None:
 def test_a_price_is_a_number(tmp_path: Path, command: str, option: str, price: str) -> None:
     told = CliRunner().invoke(app, [command, str(tmp_path), f"{option}={price}"])
     assert told.exit_code == 1
-    assert f"{option}: expected a price of at least 0" in " ".join(told.output.split())
+    assert f"{option}: expected a number of at least 0" in " ".join(told.output.split())

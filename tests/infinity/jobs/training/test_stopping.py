@@ -90,3 +90,25 @@ def test_a_driver_rings_once_when_it_is_asked_and_leaves_no_thread(monkeypatch: 
         assert rung.wait(60.0 if way != "nothing" else 0.1) == (way != "nothing")
     assert bell.num_rings == (way != "nothing")
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "stop"]
+
+
+def test_workers_move_once_when_a_machine_of_theirs_will_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray marks every worker of a training; the word of the first is enough."""
+    from ray.train.v2._internal.execution import context
+    from ray.train.v2._internal.execution.preemption import PreemptionContext
+    from ray.train.v2.api.preemption import PreemptionInfo
+
+    assert not stopping.is_to_be_taken_away()  # no worker of a training
+    notice = PreemptionContext()
+    monkeypatch.setattr(context, "get_train_context", lambda: SimpleNamespace(preemption_context=notice))
+    assert not stopping.is_to_be_taken_away()
+    notice.preemption_info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})
+    assert stopping.is_to_be_taken_away()
+    monkeypatch.setattr("ray.wait", lambda asked, timeout: ([], asked))
+    paused: list[bool] = []
+    bell = SimpleNamespace(
+        pause=SimpleNamespace(remote=lambda: paused.append(True)), rung=SimpleNamespace(remote=object)
+    )
+    stop = stopping.StopSign(bell)
+    assert [stop(), stop(), stop()] == [False] * 3  # they stop together, when the bell says so
+    assert paused == [True]

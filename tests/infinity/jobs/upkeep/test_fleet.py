@@ -77,7 +77,10 @@ def test_a_training_that_works_tells_owner_step_rate_time_left_and_checkpoint(tm
     assert "process" in now.owner.who
     assert now.seconds == pytest.approx(10.0)
     assert now.cost(3600.0, 0.0) == pytest.approx(10.0 * now.cpus)
-    facts = dict(card(run, cpu_hour=1.0).facts)
+    facts = dict(card(run, cpu_hour=1.0, cpu_w=3.6e6).facts)
+    assert float(facts["energy so far"].removesuffix(" kWh")) == pytest.approx(
+        sum(each.cost(3600.0, 0.0) for each in run.stages), rel=0.01
+    )
     assert facts["step"] == f"20 of {total:,}"
     assert {"rate", "time left", "last checkpoint", "owner", "cost so far", "disk"} <= set(facts)
 
