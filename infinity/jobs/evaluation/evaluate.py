@@ -160,8 +160,17 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
         seconds=seconds,
         inputs=dict(evaluation.inputs),
         origins=origins,
+        size_px=_size_px(spec.model) if spec.model else None,
     )
     commit(spec, report)
+
+
+def _size_px(model: str) -> tuple[int, int]:
+    """Return rows and columns of the square pictures that a model draws."""
+    config = ModelConfig.from_json(read_kind_and_config(model)[1], where=model)
+    where = storage.join(model, TOKENIZER_FOLDER)
+    tokenizer = TokenizerConfig.from_json(read_kind_and_config(where)[1], where=where)
+    return config.resolution.schedule(1.0).image_size_px(tokenizer.stride_px)
 
 
 def check_model(uri: str) -> str:

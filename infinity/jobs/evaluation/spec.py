@@ -256,6 +256,8 @@ class EvaluateReport(JobReport):
         seconds: Duration of the job.
         inputs: Digests of the inputs that the spec names by location only; empty in reports of earlier versions.
         origins: Whose pictures were drawn elsewhere, by the first part of the metrics' names.
+        size_px: Rows and columns of the pictures that the model draws; None without a model, and in reports of earlier
+            versions.
     """
 
     model_digest: str
@@ -267,3 +269,4 @@ class EvaluateReport(JobReport):
     seconds: float
     inputs: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    size_px: tuple[int, int] | None = None
