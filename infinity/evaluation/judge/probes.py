@@ -43,7 +43,9 @@ class ProbeSet(Config):
         if "://" not in uri and not storage.exists(uri):
             return ""
         places = [_place(uri, where, line) for where, line in json_objects(self.file.read(), uri)]
-        return digest_of([self.file.content_digest(), [storage.sha256(each) for each in places if storage.exists(each)]])
+        return digest_of(
+            [self.file.content_digest(), [storage.sha256(each) for each in places if storage.exists(each)]]
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -138,9 +138,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
             f"{', '.join(changed)}: changed while {spec.model or spec.pictures_of} was evaluated; run it again when "
             "nothing writes there"
         )
-    results = list(found.results)
-    if spec.inception is None and spec.manifest is not None:
-        results = [*results, spec.distribution.not_measured()]
+    results = found.results
     origins = spec.origins(evaluation.inputs)
     on_data = sum(1 for _ in spec.data_benchmarks())
     scores = tuple(

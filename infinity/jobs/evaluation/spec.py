@@ -87,7 +87,7 @@ class EvaluateSpec(JobSpec):
         fd_dinov2: FD-DINOv2 between the pictures of prompts and a reference set, or None.
         t2i_compbench: Scores that T2I-CompBench's own scripts wrote beside pictures, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
-        inception: Weights of the feature network; None reports FID and the others as not measured.
+        inception: Weights of the feature network; None measures neither FID nor the others.
         sampling: How pictures are drawn.
         quantize: Form in which the transformer's weights are stored while it is scored; None for floating point.
         cache: Form in which drawing stores keys and values of earlier scales; None for floating point.
