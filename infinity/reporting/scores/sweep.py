@@ -52,7 +52,11 @@ class SweepRow(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPage:
-    """Everything that the page shows."""
+    """Everything that the page shows.
+
+    Attributes:
+        model: Name of the model, in words.
+    """
 
     model: str
     metric: str
