@@ -174,11 +174,9 @@ def test_what_a_package_refuses_in_its_own_way_is_one_sentence(
         pass
 
     def tracker(*_: object) -> mock.Mock:
-        made = mock.Mock()
-        getattr(made, where, made).side_effect = RefusalError("no room for #1")
         if where == "open":
-            raise made.side_effect
-        return made
+            raise RefusalError("no room for #1")
+        return mock.Mock(**{f"{where}.side_effect": RefusalError("no room for #1")})
 
     monkeypatch.setitem(trackers.TRACKERS, "tensorboard", tracker)
     words = r"tensorboard: .*transformer-1 was not sent \(RefusalError: no room for #1\); mend what it names"
