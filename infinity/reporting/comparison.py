@@ -28,12 +28,18 @@ WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One of the two models: title, model folder, digest and scores."""
+    """One of the two models: title, model folder, digest and scores; how it drew and the command that repeats it."""
 
     title: str
     model: str
     digest: str
     scores: tuple[Score, ...]
+    made: str = ""
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """Protocol of every metric."""
+        return {score.metric: score.protocol for score in self.scores}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,8 +186,8 @@ def _sides(sides: Sequence[Score | None]) -> dict[str, str]:
 def write_figures(page: ComparisonPage) -> str:
     """Return the paired scores as JSON, for scripts."""
     content = {
-        "before": {"model": page.before.model, "digest": page.before.digest},
-        "after": {"model": page.after.model, "digest": page.after.digest},
+        "before": {"model": page.before.model, "digest": page.before.digest, "made": page.before.made},
+        "after": {"model": page.after.model, "digest": page.after.digest, "made": page.after.made},
         "decision": None if page.report is None else page.report.decision,
         "cause": page.refusal if page.report is None else page.report.cause,
         "report": None if page.report is None else page.report.to_json(),

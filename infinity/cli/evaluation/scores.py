@@ -88,7 +88,7 @@ def _shown(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
     whose = f"{spec.model}  digest {report.model_digest}" if spec.model else f"pictures of {spec.pictures_of}"
     out.say(whose)
     show_scores(report.scores)
-    for line in _about(spec):
+    for line in _about(spec, report):
         out.say(line)
     return about_pictures.unmeasured(spec, report)
 
@@ -192,16 +192,13 @@ def show_scores(scores: Iterable[Score]) -> None:
     show_table(("", ""), [(", ".join(metrics), reason) for reason, metrics in missing.items()])
 
 
-def _about(spec: EvaluateSpec) -> list[str]:
+def _about(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
     """Return how pictures were drawn, the command that repeats the evaluation, and where its files are."""
-    folder = spec.located().folder
-    drawn = any(benchmark.pictures is None for _, benchmark in spec.prompt_benchmarks()) or spec.samples is not None
-    sampling = [f"drawn with: {spec.sampling.describe()}, seed {spec.seed}"] if spec.model and drawn else []
-    return [
-        *sampling,
-        "repeat: infinity run spec.json --output <another folder>, in the folder of files",
-        f"files: {folder}",
-    ]
+    from infinity.jobs.evaluation.results import Evaluated
+
+    found = Evaluated(spec.located().folder, spec, report)
+    drawn = next(filter(None, (found.sampling(score.metric) for score in report.scores)), "")
+    return [*([f"drawn with: {drawn}"] if drawn else []), f"repeat: {found.repeat}", f"files: {found.folder}"]
 
 
 def compare(
@@ -230,8 +227,16 @@ def compare(
             out.say(f"no paired scores: {refusal}")
         else:
             names = ("metric", "champion", "candidate", "gain", "interval", "delta", "n", "verdict")
-            found = [[row[name] for name in names] for row in map(comparison_row, report.comparisons)]
-            show_table(("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict"), found)
+            protocols = {score.metric: score.protocol for score in before.report.scores}
+            found = [
+                [*(row[name] for name in names), protocols[row["metric"]]]
+                for row in map(comparison_row, report.comparisons)
+            ]
+            columns = ("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", "protocol")
+            show_table(columns, found, notes=("protocol",))
+        for name, side in (("first", before), ("second", after)):
+            out.say(f"{name} drawn with: {side.sampling() or 'no model of ours'}")
+            out.say(f"repeat: {side.repeat}")
         out.say(files.html)
 
 
@@ -318,6 +323,8 @@ def card(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder to write; by default 'card' beside the model folder.")
     ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, in words; by default none is stated.")] = "",
+    use: Annotated[str, typer.Option(help="Intended use, in words; by default none is stated.")] = "",
 ) -> None:
     """Write a model's card from its records: README.md with pictures, and one card.html."""
     with clear_errors():
@@ -325,7 +332,7 @@ def card(
         from infinity.jobs.evaluation.card import gather
         from infinity.reporting.scores.card import write_card
 
-        found = gather(model)
+        found = gather(model, licence=" ".join(licence.split()).rstrip("."), use=" ".join(use.split()).rstrip("."))
         files = write_card(found, output or storage.join(storage.parent(found.model), "card"))
         for uri in (files.markdown, files.html):
             out.say(uri)

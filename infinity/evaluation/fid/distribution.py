@@ -35,7 +35,6 @@ from infinity.evaluation.score import Score
 from infinity.ranges import Count, Range
 
 FEATURE_WIDTH = 2048
-METRICS = ("rfid", "fid", "rkid", "kid", "inception_score", "precision", "recall")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +75,7 @@ class DistributionBenchmark(Config):
         )
 
     def summarize(self, state: DistributionState) -> BenchmarkResult:
-        """Return the scores of `METRICS`, and ``fid_reference`` where there is a reference.
+        """Return FID and KID of drawings and reconstructions, and others; ``fid_reference`` where there is a reference.
 
         Raises:
             ValueError: The three sets of features have different numbers of rows.
@@ -104,14 +103,6 @@ class DistributionBenchmark(Config):
     def protocol(self, metric: str) -> str:
         """Return how a metric is measured, in words."""
         return f"{metric}/2: {_what(self, metric)}; {preparation.protocol(self.convention)}"
-
-    def not_measured(self) -> BenchmarkResult:
-        """Return what stands in for the scores where no weights are given."""
-        reason = "no Inception weights given; name the standard file pt_inception-2015-12-05-6726825d.pth"
-        names = METRICS if self.reference is None else (*METRICS, "fid_reference")
-        return BenchmarkResult(
-            scores=tuple(Score.not_measured(name, "", protocol=self.protocol(name), reason=reason) for name in names)
-        )
 
     def _score(self, metric: str, value: float, n: int, note: str = "") -> Score:
         return Score(metric=metric, value=value, unit="", n=n, protocol=self.protocol(metric), note=note)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
-from infinity.config import Config
+from infinity.config import Config, digest_of
 from infinity.evaluation.judge.answers import Answerer, JudgeConfig, load_judge
 from infinity.evaluation.judge.questions import JudgeQuestion
 from infinity.evaluation.judge.suites import SUITES, SuiteName
@@ -32,6 +32,21 @@ class ProbeSet(Config):
     file: PinnedFile
     most: ShareBelowOne = 0.02
 
+    def content(self) -> str:
+        """Return 16 hexadecimal digits over the file and its pictures; empty where the file is not there.
+
+        Raises:
+            ValueError: A line is no probe.
+            StorageError: A file cannot be read.
+        """
+        uri = self.file.uri
+        if "://" not in uri and not storage.exists(uri):
+            return ""
+        places = [_place(uri, where, line) for where, line in json_objects(self.file.read(), uri)]
+        return digest_of(
+            [self.file.content_digest(), [storage.sha256(each) for each in places if storage.exists(each)]]
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRun(Config):
@@ -49,7 +64,8 @@ class ProbeRun(Config):
 def drift(networks: Networks, run: ProbeRun) -> dict[str, Any]:
     """Return how the judge answers the probes now: their number, how many changed, and the largest change.
 
-    The probes are asked once per worker.
+    A probe whose answer did not come, such as after a time-out, is "silent" and no change. The probes are asked once
+    per worker.
 
     Raises:
         ValueError: The file cannot be read, or has no probe.
@@ -67,10 +83,13 @@ def _ask(networks: Networks, run: ProbeRun) -> dict[str, Any]:
     judge: Answerer = load_judge(networks, run.judge)
     pairs = [(picture, question) for picture, (_, _, question) in zip(pictures, asked, strict=True)]
     answers = judge.answer(SUITES[run.suite], pairs)
-    changed, largest, first = 0, 0.0, ""
+    changed, largest, first, silent = 0, 0.0, "", 0
     for (where, line, question), answer in zip(asked, answers, strict=True):
         if not isinstance(line.get("reply"), str):
             raise ValueError(f"{where}: expected the recorded reply, found {line.get('reply')!r}")
+        if answer.passing:
+            silent += 1
+            continue
         if answer.probability is None or not isinstance(line.get("p"), float | int):
             change = 0.0 if answer.reply == line["reply"] else 1.0
         else:
@@ -79,7 +98,8 @@ def _ask(networks: Networks, run: ProbeRun) -> dict[str, Any]:
         if change > run.probes.most:
             changed += 1
             first = first or f"{question.text!r}: {line['reply']!r} is now {answer.reply or answer.gap!r}"
-    return {"number": len(lines), "changed": changed, "largest": largest, "first": first}
+    found = {"number": len(lines), "changed": changed, "largest": largest, "first": first}
+    return found | ({"silent": silent} if silent else {})
 
 
 def record(uri: str, suite: SuiteName, judge: Answerer, wanted: Sequence[tuple[str, JudgeQuestion]]) -> None:

@@ -189,6 +189,8 @@ def _alarm(records: Sequence[Record]) -> str:
     """Return a warning where the judge answers its probes otherwise than recorded, or two versions answered."""
     versions = sorted({version for record in records for version in record.get("versions", ())})
     mixed = f"JUDGE CHANGED: {len(versions)} versions answered ({', '.join(versions)})" if len(versions) > 1 else ""
+    if silent := max((record["probes"].get("silent", 0) for record in records if record.get("probes")), default=0):
+        mixed = join_notes(mixed, f"{silent} probes of the judge got no answer in time")
     drifted = [probes for record in records if (probes := record.get("probes")) and probes["changed"]]
     if not drifted:
         return mixed

@@ -95,6 +95,8 @@ def read_table(uri: str, data: bytes | None = None) -> tuple[Row, ...]:
     for where, cells in table_rows(storage.read_bytes(uri) if data is None else data, uri):
         _check_names(cells, where)
         prompt, file = _cell(where, cells, PROMPT_NAMES), _cell(where, cells, FILE_NAMES)
+        if file.strip().lower().startswith(("http://", "https://")):
+            raise ValueError(f"{where}: expected the path of a file, found {file!r:.80}; download the pictures first")
         found = _existing(storage.parent(uri), file)
         if found in rows:
             raise ValueError(f"{where}: the file {file!r} is there twice; expected one row per picture")

@@ -30,6 +30,7 @@ LOWER_IS_BETTER = (
     "cmmd",
     "fd_dinov2",
     "fd_efficientnet_lite0",
+    "edit_distance",
     "failed",
     "gaps",
     "lpips",
@@ -54,6 +55,8 @@ class LeaderboardEntry:
         low: Lower end of the 95 % interval, None where unknown.
         high: Upper end.
         note: What a reader must know besides the number.
+        sampling: How our pictures were drawn, in words; empty for others.
+        repeat: Command that measures our figure again; empty for others.
     """
 
     metric: str
@@ -67,6 +70,8 @@ class LeaderboardEntry:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    sampling: str = ""
+    repeat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,9 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
     return tuple(entries.values())
 
 
-def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardEntry, ...]:
+def ours(
+    model: str, scores: Iterable[Score], source: str, *, sampling: str = "", repeat: str = ""
+) -> tuple[LeaderboardEntry, ...]:
     """Return scores that were measured here; those that were not measured stay, with their reason."""
     return tuple(
         LeaderboardEntry(
@@ -135,6 +142,8 @@ def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardE
             low=score.low,
             high=score.high,
             note=score.note,
+            sampling=sampling,
+            repeat=repeat,
         )
         for score in scores
     )

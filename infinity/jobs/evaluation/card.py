@@ -6,6 +6,7 @@ Records are read as plain JSON, so that a card can still be written after specs 
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import KIND, ModelConfig
+from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.evaluation.results import below, foreign_origin
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.reporting.scores.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
@@ -32,11 +34,13 @@ class CardError(ValueError):
     """A checkpoint that is not a text-to-image model."""
 
 
-def gather(uri: str) -> ModelCard:
+def gather(uri: str, *, licence: str = "", use: str = "") -> ModelCard:
     """Return all that the records beside a model say.
 
     Args:
         uri: A model folder, or the folder of a run.
+        licence: Licence of the weights, as their maker states it.
+        use: Intended use, as their maker states it.
 
     Raises:
         ModelNotFoundError: There is no model.
@@ -62,6 +66,8 @@ def gather(uri: str) -> ModelCard:
         trainings=trainings,
         evaluations=evaluations,
         gaps=tuple(gaps),
+        licence=licence,
+        use=use,
     )
 
 
@@ -161,7 +167,21 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
             own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
             shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
         if own:
-            yield EvaluationFacts(folder=folder, scores=own, sheets=tuple(shown[:MAX_SHEETS]), settings=settings)
+            yield EvaluationFacts(
+                folder=folder, scores=own, sheets=tuple(shown[:MAX_SHEETS]), settings=settings,
+                made=_made(folder, settings, report.get("size_px")),
+            )  # fmt: skip
+
+
+def _made(folder: str, settings: Mapping[str, Any], size: Any) -> str:
+    """Return how an evaluation drew, as far as this version reads its settings, and the command that repeats it."""
+    again = f"again: infinity run {shlex.quote(storage.join(folder, SPEC_FILE))} --output <another folder>"
+    pixels = f", {size[0]} x {size[1]} px" if isinstance(size, list) and len(size) == 2 else ""
+    try:
+        sampling = SamplingConfig.from_json(settings.get("sampling", {}), where=folder).describe()
+    except ConfigError:
+        return again
+    return f"drawn with {sampling}{pixels}, seed {settings.get('seed', 0)}; {again}"
 
 
 def _object(uri: str) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def _side(evaluated: Evaluated, title: str) -> Side:
         model=evaluated.spec.model,
         digest=evaluated.report.model_digest,
         scores=evaluated.report.scores,
+        made=evaluated.made,
     )
 
 

@@ -138,9 +138,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
             f"{', '.join(changed)}: changed while {spec.model or spec.pictures_of} was evaluated; run it again when "
             "nothing writes there"
         )
-    results = list(found.results)
-    if spec.inception is None and spec.manifest is not None:
-        results = [*results, spec.distribution.not_measured()]
+    results = found.results
     origins = spec.origins(evaluation.inputs)
     on_data = sum(1 for _ in spec.data_benchmarks())
     scores = tuple(
@@ -160,8 +158,17 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
         seconds=seconds,
         inputs=dict(evaluation.inputs),
         origins=origins,
+        size_px=_size_px(spec.model) if spec.model else None,
     )
     commit(spec, report)
+
+
+def _size_px(model: str) -> tuple[int, int]:
+    """Return rows and columns of the square pictures that a model draws."""
+    config = ModelConfig.from_json(read_kind_and_config(model)[1], where=model)
+    where = storage.join(model, TOKENIZER_FOLDER)
+    tokenizer = TokenizerConfig.from_json(read_kind_and_config(where)[1], where=where)
+    return config.resolution.schedule(1.0).image_size_px(tokenizer.stride_px)
 
 
 def check_model(uri: str) -> str:

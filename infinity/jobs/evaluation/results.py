@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
 from infinity.evaluation.promotion.repeated_prompts import one_item_per_prompt
+from infinity.evaluation.score import benchmark_of, join_notes
 from infinity.jobs.evaluation.origins import is_of, origin_of
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
@@ -22,6 +24,8 @@ from infinity.storage.lines import json_objects
 
 TRAINED_FOLDER = "model"
 FOLDER_PREFIX = f"{EvaluateSpec.kind}-"
+_NOT_DRAWN = ("reconstruction", "validation", "rfid", "rkid")
+"""First parts of the names of metrics of the tokenizer and of the loss, which no drawing changes."""
 
 
 class EvaluationNotFoundError(ValueError):
@@ -60,6 +64,29 @@ class Evaluated:
     def title(self) -> str:
         """Name in words of the model that drew: run and job of ours, or the name that was given to another one."""
         return model_title(self.spec.model) if self.spec.model else self.spec.pictures_of
+
+    @property
+    def repeat(self) -> str:
+        """Command that measures the same again."""
+        return f"infinity run {shlex.quote(storage.join(self.folder, SPEC_FILE))} --output <another folder>"
+
+    def sampling(self, metric: str = "") -> str:
+        """Return how the model drew the pictures of a metric, in words: guidance, temperature, top-p, size, seed.
+
+        Empty where it drew none: pictures of others, and what is measured on the pictures of a data set.
+        """
+        spec, size = self.spec, self.report.size_px
+        if not spec.model or self._is_foreign(metric) or benchmark_of(metric) in _NOT_DRAWN:
+            return ""
+        forms = [f"{name} in {form}" for name, form in (("weights", spec.quantize), ("cache", spec.cache)) if form]
+        pixels = [] if size is None else [f"{size[0]} x {size[1]} px"]
+        return ", ".join([spec.sampling.describe(), *forms, *pixels, f"seed {spec.seed}"])
+
+    @property
+    def made(self) -> str:
+        """How the model drew, and the command that measures the same again, in words."""
+        drawn = self.sampling()
+        return join_notes(f"drawn with {drawn}" if drawn else "", f"again: {self.repeat}")
 
     @property
     def measured(self) -> ScoredModel:

@@ -24,7 +24,7 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.evaluation.evaluate import STORE_FOLDER, check_model, run_all
 from infinity.jobs.evaluation.parts import Work, worker_pool
-from infinity.jobs.evaluation.results import Evaluated
+from infinity.jobs.evaluation.results import Evaluated, model_title
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, section, silent
@@ -207,7 +207,7 @@ def _run(spec: SavingsSpec, model: ModelConfig, tenure: Tenure) -> SavingsReport
     found = [(way, evaluation.located(), report) for (way, evaluation), report in zip(points, reports, strict=True)]
     items = [Evaluated(each.folder, each, report).items() for _, each, report in found]
     rows = [_row(spec, model, *each, values, items[0]) for each, values in zip(found, items, strict=True)]
-    page = SavingsPage(model=spec.base.model, metric=spec.metric, margin=spec.margin, rows=tuple(rows))
+    page = SavingsPage(model=model_title(spec.base.model), metric=spec.metric, margin=spec.margin, rows=tuple(rows))
     uri = storage.join(folder, PAGE_FILE)
     storage.write_text(uri, savings_html(page))
     seconds = round(time.monotonic() - started, 2)
@@ -255,4 +255,6 @@ def _row(
         loss=scores.get(LOSS),
         loss_change=PairedChange.of(LOSS, exact, values) if LOSS in values else None,
         evaluation=evaluation.folder,
+        sampling=(found := Evaluated(evaluation.folder, evaluation, report)).sampling(),
+        repeat=found.repeat,
     )

@@ -87,7 +87,7 @@ class EvaluateSpec(JobSpec):
         fd_dinov2: FD-DINOv2 between the pictures of prompts and a reference set, or None.
         t2i_compbench: Scores that T2I-CompBench's own scripts wrote beside pictures, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
-        inception: Weights of the feature network; None reports FID and the others as not measured.
+        inception: Weights of the feature network; None measures neither FID nor the others.
         sampling: How pictures are drawn.
         quantize: Form in which the transformer's weights are stored while it is scored; None for floating point.
         cache: Form in which drawing stores keys and values of earlier scales; None for floating point.
@@ -256,6 +256,8 @@ class EvaluateReport(JobReport):
         seconds: Duration of the job.
         inputs: Digests of the inputs that the spec names by location only; empty in reports of earlier versions.
         origins: Whose pictures were drawn elsewhere, by the first part of the metrics' names.
+        size_px: Rows and columns of the pictures that the model draws; None without a model, and in reports of earlier
+            versions.
     """
 
     model_digest: str
@@ -267,3 +269,4 @@ class EvaluateReport(JobReport):
     seconds: float
     inputs: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    size_px: tuple[int, int] | None = None

@@ -66,7 +66,10 @@ def entries_of(found: Evaluated, model: str) -> list[LeaderboardEntry]:
         if not differences(found, score) and (matched := _match_of(found, score)) is not None:
             note = f"measured as {score.protocol}"
             named = score.replace(protocol=matched.protocol, note=f"{score.note}; {note}" if score.note else note)
-        entries += ours(found.label(score.metric, model), [named], found.folder)
+        entries += ours(
+            found.label(score.metric, model), [named], found.folder,
+            sampling=found.sampling(score.metric), repeat=found.repeat,
+        )  # fmt: skip
     return entries
 
 
@@ -116,8 +119,9 @@ def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> Stan
         is_foreign=foreign,
         origins=tuple(dict.fromkeys(found.report.origins.values())),
         digest=found.report.model_digest,
-        sampling="" if foreign else f"{found.spec.sampling.describe()}, seed {found.spec.seed}",
+        sampling=found.sampling(),
         folder=found.folder,
+        repeat=found.repeat,
         sections=tuple(sections),
     )
 

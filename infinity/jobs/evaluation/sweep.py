@@ -16,6 +16,7 @@ from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.evaluation.evaluate import STORE_FOLDER, run_all
+from infinity.jobs.evaluation.results import Evaluated, model_title
 from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, silent
@@ -165,9 +166,11 @@ def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], ten
                 temperature=None if evaluation.sampling.greedy else _number(evaluation.sampling.temperature),
                 seed=evaluation.seed,
                 scores=scores,
+                sampling=(found := Evaluated(evaluation.located().folder, evaluation, report)).sampling(),
+                repeat=found.repeat,
             )
         )
-    page = SweepPage(model=spec.base.model, metric=spec.metric, rows=tuple(rows))
+    page = SweepPage(model=model_title(spec.base.model), metric=spec.metric, rows=tuple(rows))
     uris = [storage.join(folder, name) for name in (PAGE_FILE, TABLE_FILE)]
     storage.write_text(uris[0], sweep_html(page))
     storage.write_text(uris[1], sweep_csv(page))

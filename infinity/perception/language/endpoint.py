@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,11 @@ from infinity.ranges import Count, NotBlank, Positive, Range
 _MOST_BYTES = 4 * 2**20
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_FILTERED = re.compile(
+    rb"content[_ -]?(filter|policy|moderat)|policy[_ ]?violation|data[_ ]?inspection|responsible[_ ]?ai|unsafe content",
+    re.IGNORECASE,
+)
+"""Words by which endpoints refuse one picture or question, rather than the key or the form of the request."""
 
 
 class EndpointError(ValueError):
@@ -158,6 +164,8 @@ class Endpoint:
                     reason = reply.gap
                 elif status in (408, 409, 425, 429) or status >= 500:
                     reason, pause = f"status {status}", min(_LONGEST_PAUSE_S, wait or pause)
+                elif status in (400, 403, 422, 451) and _FILTERED.search(data):
+                    return EndpointReply(gap=f"refused: {self._shown(data)}")
                 else:
                     raise EndpointError(f"{self.config.url}: status {status}: {self._shown(data)}")
             if attempt + 1 < self.config.attempts:
@@ -216,7 +224,7 @@ class Endpoint:
             refusal = message.get("refusal") or (choice.get("finish_reason") == "content_filter" and "content filter")
             if refusal:
                 return EndpointReply(gap=f"refused: {self._clean(str(refusal))[:200]}", **about)
-            text = message.get("content")
+            text = _text(message.get("content"))
             if not isinstance(text, str) or not text.strip():
                 return EndpointReply(gap="an empty answer", **about)
             tokens = {self._clean(token): p for token, p in _first_tokens(choice).items()}
@@ -231,6 +239,13 @@ class Endpoint:
     def _shown(self, data: bytes) -> str:
         """Return the begin of an answer; cleaned before it is cut, so that no part of the key stays at the cut."""
         return repr(self._clean(data.decode("utf-8", "replace"))[:200])
+
+
+def _text(content: Any) -> Any:
+    """Return the text of a message, which some endpoints send in parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
+    return content
 
 
 def _first_tokens(choice: Mapping[str, Any]) -> dict[str, float]:

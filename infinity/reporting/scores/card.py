@@ -7,6 +7,7 @@ same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from infinity.reporting.templates import rendered
 
 HEADLINES, SHOWN_SHEETS = 8, 2
 """Most scores on the first page of a card, and most sheets on the second; the rest is behind a link."""
+_LICENCE = re.compile("licen[cs]e")
 CARD_FILE, PAGE_FILE, PICTURES_FOLDER = "README.md", "card.html", "pictures"
 
 
@@ -65,12 +67,17 @@ class TrainingFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationFacts:
-    """One evaluation of the model: its scores with their protocols, and its sheets of pictures."""
+    """One evaluation of the model: its scores with their protocols, and its sheets of pictures.
+
+    Attributes:
+        made: How pictures were drawn, and the command that measures the same again, in words.
+    """
 
     folder: str
     scores: tuple[Score, ...]
     sheets: tuple[Sheet, ...]
     settings: Mapping[str, Any]
+    made: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +92,8 @@ class ModelCard:
         data: Data sets; empty where no record names one.
         trainings: Trainings in the order in which they were done.
         gaps: Records that are missing, one sentence each.
+        licence: Licence of the weights, as their maker states it; empty for none stated.
+        use: Intended use, as their maker states it; empty for none stated.
     """
 
     title: str
@@ -96,6 +105,8 @@ class ModelCard:
     trainings: tuple[TrainingFacts, ...]
     evaluations: tuple[EvaluationFacts, ...]
     gaps: tuple[str, ...]
+    licence: str = ""
+    use: str = ""
 
     @property
     def headline(self) -> tuple[Score, ...]:
@@ -118,10 +129,17 @@ class ModelCard:
             sentences.append("Nothing was measured: what it draws is unknown.")
         if self.evaluations and not any(_asks_people(found.settings) for found in self.evaluations):
             sentences.append("No score stands for what people prefer, and nobody was asked.")
-        named = [name for data in self.data for name in data.settings if "licence" in name or "license" in name]
-        if not named:
-            sentences.append("No record states a licence of its data or of its weights; ask those who trained it.")
-        return (*self.gaps, *sentences, "No record states an intended use.")
+        return (*self.gaps, *sentences)
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """Licences and intended use in sentences: what records and the maker state, or that nobody states them."""
+        licences = [str(value) for data in self.data for name, value in data.settings.items() if _LICENCE.search(name)]
+        return (
+            f"Licence of the weights: {self.licence}." if self.licence else "Nobody states a licence of the weights.",
+            f"Licence of the data: {', '.join(licences)}." if licences else "No record states a licence of the data.",
+            f"Intended use: {self.use}." if self.use else "Nobody states an intended use.",
+        )
 
 
 def _asks_people(settings: Mapping[str, Any]) -> bool:
@@ -164,6 +182,7 @@ def _render(card: ModelCard, template: str, pictures: Mapping[str, str], *, esca
         picture=sheet_data_uri,
         plain=plain,
         number=number,
+        short=lambda protocol: re.split("[:;,]", protocol, maxsplit=1)[0],
         words=lambda name: name.replace("_", " "),
         pretty=lambda settings: json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True),
     )

@@ -8,9 +8,11 @@ import json
 from collections.abc import Sequence
 
 from infinity.evaluation.promotion.leaderboard import Group
-from infinity.reporting.scores.leaderboard import interval, shown_value
+from infinity.reporting.scores.leaderboard import interval, shown_source, shown_value
 
-COLUMNS = ("metric", "model", "value", "unit", "low", "high", "n", "protocol", "source", "note", "ours")
+COLUMNS = (
+    "metric", "model", "value", "unit", "low", "high", "n", "protocol", "source", "note", "ours", "sampling", "repeat",
+)  # fmt: skip
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -23,7 +25,7 @@ def _rows(groups: Sequence[Group]) -> list[dict[str, object]]:
         {
             "metric": group.metric, "model": entry.model, "value": entry.value, "unit": entry.unit, "low": entry.low,
             "high": entry.high, "n": entry.n, "protocol": group.protocol, "source": entry.source, "note": entry.note,
-            "ours": entry.is_ours,
+            "ours": entry.is_ours, "sampling": entry.sampling, "repeat": entry.repeat,
         }
         for group in groups
         for entry in group.entries
@@ -64,7 +66,8 @@ def leaderboard_latex(groups: Sequence[Group]) -> str:
             model = rf"\textbf{{{tex(entry.model)}}}" if entry.is_ours else tex(entry.model)
             cells = [model, tex(shown_value(entry)), tex(interval(entry)), "" if entry.n is None else str(entry.n)]
             lines.append(f"{' & '.join(cells)} \\\\")
-        parts.append("\n".join([*lines, r"\end{tabular}", r"\end{table}"]))
+        notes = [rf"\par\footnotesize {tex(f'{e.model}: {shown_source(e)}')}" for e in group.entries if e.is_ours]
+        parts.append("\n".join([*lines, r"\end{tabular}", *notes, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
 

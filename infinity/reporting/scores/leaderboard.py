@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
+from infinity.evaluation.score import join_notes
 from infinity.reporting.comparison import number
 from infinity.reporting.templates import rendered
 
@@ -55,8 +56,9 @@ def interval(entry: LeaderboardEntry) -> str:
 
 
 def shown_source(entry: LeaderboardEntry) -> str:
-    """Return the source, with the note."""
-    return f"{entry.source}; {entry.note}" if entry.note else entry.source
+    """Return the source with the note; for ours, how it was drawn and the command that measures it again."""
+    drawn = f"drawn with {entry.sampling}" if entry.sampling else ""
+    return join_notes(f"again: {entry.repeat}" if entry.repeat else entry.source, drawn, entry.note)
 
 
 def plain(text: str) -> str:

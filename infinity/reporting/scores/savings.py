@@ -95,6 +95,8 @@ class SavingsRow(Config):
         loss: Validation loss, where weights are stored otherwise; None where it cannot differ.
         loss_change: Paired gain in validation loss; positive where it is smaller.
         evaluation: URI of the folder of the evaluation.
+        sampling: All settings of drawing in words; empty in reports of earlier versions.
+        repeat: Command that measures the row again; empty in reports of earlier versions.
     """
 
     name: str
@@ -107,6 +109,8 @@ class SavingsRow(Config):
     loss: Score | None
     loss_change: PairedChange | None
     evaluation: str
+    sampling: str = ""
+    repeat: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +118,7 @@ class SavingsPage:
     """Everything that the page shows.
 
     Attributes:
-        model: URI of the model folder.
+        model: Name of the model, in words.
         metric: Name of the metric that decides.
         margin: Loss that matters, in the metric's unit.
         rows: Exact drawing first.

@@ -64,6 +64,7 @@ class StandingPage:
         digest: Digest of the model's checkpoint; empty for pictures that were drawn elsewhere.
         sampling: How pictures were drawn, in words; empty where that is not known.
         folder: URI of the evaluation.
+        repeat: Command that measures the same again.
     """
 
     title: str
@@ -72,6 +73,7 @@ class StandingPage:
     digest: str
     sampling: str
     folder: str
+    repeat: str
     sections: tuple[StandingSection, ...]
 
 

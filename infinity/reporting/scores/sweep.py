@@ -26,6 +26,8 @@ class SweepRow(Config):
         strength: Strength of the guidance; for a pyramid, the strength at the last scale.
         temperature: Temperature; None for greedy sampling.
         scores: Scores of the settings; the first one is shown in the figure.
+        sampling: All settings of drawing in words; empty in reports of earlier versions.
+        repeat: Command that measures the row again; empty in reports of earlier versions.
     """
 
     guidance_on: str
@@ -33,6 +35,8 @@ class SweepRow(Config):
     temperature: float | None
     seed: int
     scores: tuple[Score, ...]
+    sampling: str = ""
+    repeat: str = ""
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -48,7 +52,11 @@ class SweepRow(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPage:
-    """Everything that the page shows."""
+    """Everything that the page shows.
+
+    Attributes:
+        model: Name of the model, in words.
+    """
 
     model: str
     metric: str
@@ -90,14 +98,15 @@ def sweep_csv(page: SweepPage) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     sides = [f"{metric}{side}" for metric in page.metrics for side in ("", ".low", ".high", ".n", ".unit", ".protocol")]
-    writer.writerow(["guidance_on", "strength", "temperature", "seed", *sides])
+    writer.writerow(["guidance_on", "strength", "temperature", "seed", *sides, "sampling", "repeat"])
     for row in page.rows:
         scores = {score.metric: score for score in row.scores}
         cells: list[object] = []
         for metric in page.metrics:
             score = scores.get(metric)
             cells += _figures(score)
-        writer.writerow([row.guidance_on, row.strength, row.temperature, row.seed, *cells])
+        about = [harmless(row.sampling), harmless(row.repeat)]
+        writer.writerow([row.guidance_on, row.strength, row.temperature, row.seed, *cells, *about])
     return buffer.getvalue()
 
 

@@ -114,12 +114,24 @@ class Sending:
 
 
 def send(job: str, tracker: str, *, folder: Path, project: str) -> SentNow:
-    """Send what is new of a job to a tracker once; arguments and errors are those of `Sending`."""
+    """Send what is new of a job to a tracker once; arguments and errors are those of `Sending`.
+
+    Raises:
+        ValueError: The tracker's own package refuses something, too.
+    """
     sending = Sending(job, tracker, folder=folder, project=project)
     try:
-        return sending.update()
-    finally:
-        sending.close()
+        try:
+            return sending.update()
+        finally:
+            sending.close()
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # packages of others raise types of their own
+        raise ValueError(
+            f"{tracker}: {job} was not sent ({type(error).__name__}: {error}); mend what it names and run the "
+            "same again"
+        ) from error
 
 
 def _write(

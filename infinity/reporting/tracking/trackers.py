@@ -121,7 +121,8 @@ class MlflowTracker(Tracker):
         self._client = mlflow.MlflowClient(tracking_uri=uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}")
         known = self._client.get_experiment_by_name(project)
         number = known.experiment_id if known else self._client.create_experiment(project, artifact_location=artifacts)
-        found = self._client.search_runs([number], f"tags.infinity = '{run}'")
+        quote = '"' if "'" in run else "'"  # the query's language knows no other way to write a quotation mark
+        found = self._client.search_runs([number], f"tags.infinity = {quote}{run}{quote}")
         tags = {"infinity": run}
         self._id = (found[0] if found else self._client.create_run(number, run_name=run, tags=tags)).info.run_id
 

@@ -15,7 +15,6 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
 from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalContext, EvalTarget, batches, spread
 from infinity.evaluation.drawings import SampleBenchmark
-from infinity.evaluation.fid.distribution import METRICS, DistributionBenchmark
 from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark, reconstruct
 from infinity.evaluation.reconstruction.image_quality import psnr_db
@@ -64,9 +63,6 @@ def test_figures_do_not_depend_on_the_size_of_the_parts(world: EvalTarget, bench
     pieces = measured(benchmark, eval_target(world.model, world.manifest, batch_size=1))
     assert [score.metric for score in whole.scores] == [score.metric for score in pieces.scores]
     for a, b in zip(whole.scores, pieces.scores, strict=True):
-        if a.metric == "reconstruction.lpips":
-            assert a.note == b.note == "not measured: no LPIPS weights named (reconstruction.lpips)"
-            continue
         assert a.n == b.n == 11
         assert a.value == pytest.approx(b.value, rel=1e-3)
 
@@ -159,12 +155,6 @@ def test_samples_come_with_their_captions_and_repeat_whatever_the_batch(world: E
     assert set(sheet.captions) == {"waves number 3", "waves number 6", "waves number 10"}
     alone = eval_target(world.model, world.manifest, batch_size=1, sampling=SamplingConfig(guidance=1.0))
     assert measured(SampleBenchmark(num_pictures=3), alone).sheets["samples"].png == sheet.png
-
-
-def test_fid_without_weights_is_not_measured_and_says_so() -> None:
-    scores = DistributionBenchmark().not_measured().scores
-    assert [(score.metric, score.value) for score in scores] == [(name, None) for name in METRICS]
-    assert all(score.note.startswith("not measured: no Inception weights given") for score in scores)
 
 
 @pytest.mark.parametrize(

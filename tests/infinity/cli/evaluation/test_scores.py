@@ -47,7 +47,9 @@ def test_evaluate_scores_several_checkpoints_and_compare_finds_them(local_ray: N
     assert output.count("scene_geneval.overall") == 2
     assert "reconstruction.psnr_db" in output
     folders = [part for part in output.split() if part.startswith(str(tmp_path / "out" / "evaluation-"))]
+    folders = [part for part in folders if not part.endswith("/spec.json")]
     assert len(folders) == 2
+    assert output.count("px, seed 3") == output.count("repeat: infinity run /") == 2
     code, output = run("compare", *folders, "-o", tmp_path / "page")
     assert code == 0, output
     assert "reconstruction.psnr_db" in output
@@ -83,6 +85,10 @@ def test_compare_writes_a_page_and_says_when_there_is_nothing_to_compare(tmp_pat
     page = (tmp_path / "page/comparison.html").read_text()
     assert "a, transformer-one" in page  # names of models, not of folders
     assert "b, transformer-two" in page
+    assert "first drawn with: guidance 2 on logits, temperature 1, top-p 0.97, seed 0" in output
+    for text in (output, page):
+        assert "scene-geneval/1" in text
+        assert text.count(f"infinity run {before.folder}/spec.json") == 1
     other = write_evaluation(tmp_path / "c", "two", prompts(20, 0.5), guidance=9.0)
     code, output = run("compare", before.folder, other.folder, "-o", tmp_path / "page")
     assert code == 0

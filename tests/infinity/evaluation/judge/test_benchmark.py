@@ -215,6 +215,9 @@ def test_probes_of_the_same_judge_do_not_alarm_and_of_another_do(tmp_path: Path,
     assert all(
         "JUDGE DRIFT: 1 of 2 probes are answered otherwise than recorded, by up to 0.5" in note for note in notes
     )
+    before = with_probes.probes.content()  # type: ignore[union-attr]
+    Image.new("RGB", (9, 9)).save(tmp_path / "pictures/00001_0.png")
+    assert with_probes.probes.content() != before, "a replaced picture makes another probe"  # type: ignore[union-attr]
 
 
 def test_an_answer_with_a_passing_gap_is_marked_so(tmp_path: Path, vlm: LocalJudge) -> None:

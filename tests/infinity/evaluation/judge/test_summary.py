@@ -118,6 +118,9 @@ def test_two_versions_of_a_judge_or_changed_probes_are_an_alarm_on_every_score()
     drifted = [{"answers": [said("yes", "yes")], "probes": probes} for _ in range(2)]
     for metric in ("judge.overall", "judge.group.object"):
         assert "JUDGE DRIFT: 2 of 9 probes" in scores(drifted)[metric].note
+    silent = [{"answers": [said("yes", "yes")], "probes": {**probes, "changed": 0, "silent": 3}}]
+    assert "JUDGE" not in scores(silent)[metric].note
+    assert "3 probes of the judge got no answer in time" in scores(silent)[metric].note
     quiet = [{"answers": [said("yes", "yes")], "probes": {**probes, "changed": 0}}]
     assert "JUDGE" not in scores(quiet)["judge.overall"].note
 

@@ -69,6 +69,7 @@ def test_usual_names_of_columns_will_do(tmp_path: Path, names: tuple[str, str]) 
         ([{"title": "a", "file": "1.png"}], "expected a column prompt or caption or text"),
         ([*ROWS, {"prompt": "", "file": "x.png"}], "row 3: expected a text as prompt"),
         ([*ROWS, {"prompt": "other", "file": "1.png"}], "row 3: the file '1.png' is there twice"),
+        ([*ROWS, {"prompt": "b", "file": " HTTPS://x.org/1.png"}], "row 3: expected the path of a file, found ' HTTPS"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_row(tmp_path: Path, rows: list[dict[str, str]], words: str) -> None:

@@ -19,6 +19,7 @@ def score(protocol: str, value: float | None = 0.7) -> Score:
     ("metric", "lower"),
     [
         ("cmmd.overall", True), ("fd_dinov2_rewritten.overall", True), ("dpg.failed", True), ("judge_dsg.gaps", True),
+        ("text_rendering.edit_distance", True), ("text_rendering_rewritten.edit_distance", True),
         ("geneval.overall", False), ("diversity.overall", False),
     ],
 )  # fmt: skip

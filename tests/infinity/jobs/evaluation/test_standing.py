@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
@@ -26,6 +29,7 @@ from infinity.perception.preference.hps import HpsConfig
 from infinity.perception.preference.image_reward import ImageRewardConfig
 from infinity.reporting.scores.standing import standing_html
 from infinity.storage.pinned import PinnedFile
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 SOMEWHERE = PinnedFile(uri="/lists/other.json")
 REWRITER = RewriteFile(file=PinnedFile(uri="/rewritings.jsonl"))
@@ -48,6 +52,22 @@ def evaluated(note: str = "", benchmark: ImageRewardBenchmark = REWARD) -> Evalu
         model_digest="", scores=(score, none), pictures={}, records={}, seconds=1.0, origins=origins
     )
     return Evaluated("/out/evaluation-1", spec, report)
+
+
+def test_figures_say_how_they_were_drawn_only_where_the_model_drew(tmp_path: Path) -> None:
+    mine = write_evaluation(
+        tmp_path, "1", prompts(3, 0.5), guidance=2.5, more={"reconstruction.psnr_db": prompts(3, 1)}
+    )
+    mine = replace(mine, report=mine.report.replace(size_px=(64, 48)))
+    entries = {entry.metric: entry for entry in entries_of(mine, "mine")}
+    drawn = entries["scene_geneval.overall"].sampling
+    assert drawn == "guidance 2.5 on logits, temperature 1, top-p 0.97, 64 x 48 px, seed 0"
+    assert entries["reconstruction.psnr_db"].sampling == entries["rfid"].sampling == ""
+    assert {entry.repeat for entry in entries.values()} == {mine.repeat}
+    assert f"infinity run {mine.folder}/spec.json" in mine.repeat
+    (theirs, _) = entries_of(evaluated(), "FLUX.9")
+    assert theirs.sampling == ""
+    assert "/out/evaluation-1/spec.json" in theirs.repeat
 
 
 def test_a_way_of_measuring_that_is_the_published_one_has_no_differences() -> None:

@@ -105,6 +105,40 @@ def test_a_refusal_is_a_gap_and_is_not_asked_again(message: dict[str, str], word
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, {"error": {"code": "content_filter", "message": "The prompt triggered the filter."}}),
+        (400, {"error": {"type": "image_generation_user_error", "code": "content_policy_violation"}}),
+        (400, {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."}),
+        (403, {"error": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (422, {"detail": "Content moderation: unsafe content"}),
+    ],
+)
+def test_one_picture_that_a_filter_refuses_by_a_status_is_a_gap_and_the_others_are_answered(
+    status: int, said: dict[str, object]
+) -> None:
+    def behave(handler: StubHandler, question: str, picture: np.ndarray) -> None:
+        if question == "1":
+            handler.send(json.dumps(said).encode(), status)
+        else:
+            handler.reply("Yes")
+
+    with endpoint(behave) as (url, asked):
+        found = Endpoint(config(url)).ask([(PICTURE, str(number)) for number in range(3)])
+    assert [reply.text for reply in found] == ["Yes", None, "Yes"]
+    assert str(found[1].gap).startswith("refused: ")
+    assert not found[1].passing
+    assert len(asked) == 3
+
+
+def test_a_reply_in_parts_is_read() -> None:
+    parts = [{"type": "thinking", "thinking": "No?"}, {"type": "text", "text": "Y"}, {"type": "text", "text": "es"}]
+    with endpoint(lambda handler, question, picture: handler.reply("", content=parts)) as (url, _):
+        (reply,) = Endpoint(config(url)).ask([(PICTURE, "x?")])
+    assert reply.text == "Yes"
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refused_key_or_request_ends_with_one_sentence_that_holds_no_key(status: int) -> None:
     with (

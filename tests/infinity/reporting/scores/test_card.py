@@ -75,14 +75,33 @@ def test_limits_come_from_the_records(tmp_path: Path) -> None:
     assert "The manifest is gone." in limits
     assert "Not measured: fid (no weights)." in limits
     assert "nobody was asked" in limits
-    assert "No record states a licence" in limits
     score = Score.share("geneval.overall", 3, 4, protocol="geneval/1", note="INCOMPLETE: 1 of 5 pictures")
     found = EvaluationFacts(folder="/e", scores=(score,), sheets=(), settings={"hps": {"prompts": []}})
     data = DataFacts(uri="/m", sha256="0" * 64, counts={}, splits={}, settings={"licence": "CC0"})
     other = " ".join(card(tmp_path, evaluations=(found,), data=(data,), gaps=()).limits)
     assert "on a part, since pictures are missing: geneval.overall" in other
-    assert "licence" not in other
     assert "nobody was asked" not in other
+
+
+def test_licences_and_use_are_stated_or_said_to_be_unknown(tmp_path: Path) -> None:
+    unknown = " ".join(card(tmp_path).stated)
+    assert unknown.count("states") == 3
+    data = DataFacts(uri="/m", sha256="0" * 64, counts={}, splits={}, settings={"licence": "CC0"})
+    made = card(tmp_path, data=(data,), licence="MIT | *", use="drawing stars")
+    files = write_card(made, str(tmp_path / "card"))
+    for text in (Path(files.markdown).read_text().replace("\\", ""), Path(files.html).read_text()):
+        for words in ("Licence of the weights: MIT | *.", "Licence of the data: CC0.", "Intended use: drawing stars."):
+            assert words in text
+        assert "Nobody states" not in text
+
+
+def test_the_first_page_says_protocol_sampling_and_the_command_of_its_scores(tmp_path: Path) -> None:
+    score = Score.share("geneval.overall", 3, 4, protocol="geneval/1: by hand; every detail")
+    found = EvaluationFacts(folder="/e", scores=(score,), sheets=(), settings={}, made="drawn with care; again: go")
+    html = Path(write_card(card(tmp_path, evaluations=(found,)), str(tmp_path / "card")).html).read_text()
+    first = html[html.index("What was measured") :].split("<details>")[0]
+    assert "<td>geneval/1</td>" in first
+    assert "drawn with care; again: go" in first
 
 
 def test_the_first_page_has_overall_scores_first_and_no_more_than_fit(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 from infinity.evaluation.promotion.leaderboard import Group, leaderboard, ours, published
 from infinity.evaluation.score import Score
 from infinity.reporting.scores.exports import leaderboard_csv, leaderboard_json, leaderboard_latex, tex
+from infinity.reporting.scores.leaderboard import leaderboard_html, leaderboard_markdown
 from tests.infinity.reporting.pages import HOSTILE
 
 SCORE = Score.share("geneval.overall", 30, 40, protocol=f"p/1; {HOSTILE}")
@@ -27,6 +29,17 @@ def test_csv_and_json_hold_every_figure_with_protocol_interval_and_sample_size()
         assert {name: value for name, value in row.items() if name in ("metric", "model", "protocol", "source")} == {
             name: other[name] for name in ("metric", "model", "protocol", "source")
         }
+
+
+def test_our_figures_say_everywhere_how_they_were_drawn_and_the_command_that_repeats_them() -> None:
+    made = {"sampling": "guidance 3 on logits, seed 7", "repeat": "infinity run '/a b/spec.json'"}
+    groups = leaderboard([*published(), *ours("mine", [SCORE], "/a b", **made)])
+    (row,) = [row for row in csv.DictReader(leaderboard_csv(groups).splitlines(keepends=True)) if row["sampling"]]
+    (entry,) = [entry for entry in json.loads(leaderboard_json(groups)) if entry["repeat"]]
+    assert {name: row[name] for name in made} == {name: entry[name] for name in made} == made
+    for text in (leaderboard_latex(groups), leaderboard_markdown(groups), leaderboard_html(groups)):
+        plain = html.unescape(text).replace("\\", "")
+        assert plain.count(made["sampling"]) == plain.count(made["repeat"]) == 1
 
 
 def test_latex_has_one_row_per_figure_and_no_bare_special_character() -> None:

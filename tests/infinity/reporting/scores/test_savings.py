@@ -34,6 +34,12 @@ ROWS = (
 PAGE = SavingsPage(model="/model", metric=METRIC, margin=0.01, rows=ROWS)
 
 
+def test_every_way_says_all_settings_and_its_command() -> None:
+    rows = tuple(each.replace(sampling="top-p 0.9, seed 3", repeat=f"infinity run {each.name}") for each in ROWS)
+    html = savings_html(SavingsPage(model="demo", metric=METRIC, margin=0.01, rows=rows))
+    assert all(f"{row.name}: {row.sampling}<br><code>{row.repeat}</code>" in html for row in rows)
+
+
 @pytest.mark.parametrize(
     ("mean", "half", "verdict"),
     [

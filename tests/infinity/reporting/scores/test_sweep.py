@@ -72,6 +72,18 @@ def test_the_page_has_a_row_per_point_and_names_the_best_settings() -> None:
     assert "Best m.overall by the mean over 2 seeds: guidance on logits, temperature 1, strength 3" in texts
 
 
+def test_every_point_says_all_settings_and_its_command() -> None:
+    rows = tuple(
+        each.replace(sampling=f"top-p 0.9, seed {seed}", repeat=f"infinity run {seed}")
+        for seed, each in enumerate(ROWS)
+    )
+    page = SweepPage(model="/model", metric="m", rows=rows)
+    read = list(csv.DictReader(io.StringIO(sweep_csv(page))))
+    assert [(row["sampling"], row["repeat"]) for row in read] == [(row.sampling, row.repeat) for row in rows]
+    html = sweep_html(page)
+    assert all(f"top-p 0.9, seed {seed}<br><code>infinity run {seed}</code>" in html for seed in range(len(rows)))
+
+
 def test_the_table_reads_back_with_intervals_and_empty_cells_for_what_is_unknown() -> None:
     read = list(csv.DictReader(io.StringIO(sweep_csv(PAGE))))
     assert len(read) == len(ROWS)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.evaluation.score import Score
+from infinity.reporting.tracking import trackers
 from infinity.reporting.tracking.tracked import SentNow, jobs_of, send
 
 SCORE = Score(metric="geneval.overall", value=0.5, unit="share", n=80, protocol="geneval/1", low=0.4, high=0.6)
@@ -162,6 +164,24 @@ def test_what_cannot_be_sent_is_one_sentence(
     result = CliRunner().invoke(app, ["track", *arguments])
     assert result.exit_code == 1
     assert words in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("where", ["open", "curve", "close"])
+def test_what_a_package_refuses_in_its_own_way_is_one_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    class RefusalError(Exception):
+        pass
+
+    def tracker(*_: object) -> mock.Mock:
+        if where == "open":
+            raise RefusalError("no room for #1")
+        return mock.Mock(**{f"{where}.side_effect": RefusalError("no room for #1")})
+
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", tracker)
+    words = r"tensorboard: .*transformer-1 was not sent \(RefusalError: no room for #1\); mend what it names"
+    with pytest.raises(ValueError, match=words):
+        send(str(run / "transformer-1"), "tensorboard", folder=tmp_path / "out", project="demo")
 
 
 def test_a_package_that_is_missing_is_named_with_the_remedy(
