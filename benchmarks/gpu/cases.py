@@ -10,7 +10,7 @@ from infinity.recipes.paper_transformer import PAPER_STAGES, TransformerInputs, 
 from infinity.scales import Resolution, Size
 from infinity.text import BuiltinTextConfig
 from infinity.training.transformer.adapters import AdapterConfig
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.number_formats.quantized import WeightForm
 
 TEXT_TOKENS = 128
 TOKENIZERS = {"2B-released": "d32", "8B-released": "d56-folded"}

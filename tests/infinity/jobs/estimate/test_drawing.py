@@ -12,7 +12,7 @@ from infinity.cli import app
 from infinity.convert.catalogue import CATALOGUE
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.jobs.estimate.drawing import PUBLISHED, DrawingSetup, estimate_drawing, shapes_of
-from infinity.transformer.quantized import weight_bytes
+from infinity.transformer.number_formats.quantized import weight_bytes
 from tests.fixtures.data.small_world import write_model
 
 SMALL = DrawingSetup(quantize="int4", cache="int8")
