@@ -6,8 +6,9 @@ one server and one run on it. Each process has its own Ray, servers and folders,
 Files with heavy tests come first. They often wait, for a cluster, a server or a browser, so a third process takes the
 other files meanwhile.
 
-Of a test with many cases a sample runs: at most ``MOST_CASES``, spread evenly from the first to the last. All cases run
-with ``--exhaustive``, and where pytest itself is called with some files.
+Of a test with many cases a sample runs: at most ``MOST_CASES``, evenly from the first to the last. All run with
+``--exhaustive``, where pytest itself is called with some files, and of tests with the mark ``every_case``, whose cases
+are things of this repository, such as its documents.
 
 Up to three tests that failed are run once more, alone. A test that then passes is *unsteady*: it is named at the end,
 and the run counts as passed. A test that fails twice is a failure, and so are more than three that fail. ``--once``
@@ -43,7 +44,7 @@ LIGHT_LANE = "INFINITY_TEST_LIGHT_LANE"
 
 DEFAULT_LANES, HEAVY_LANES = 3, 2
 MOST_SECOND_TRIES = 3
-MOST_CASES = 6
+MOST_CASES = 3
 
 FAILED = "failed"
 """File in the folder of the claims: each line the id of a test that failed, written by every lane."""
@@ -132,13 +133,13 @@ class Lane:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the chosen tests of a second run, or a sample of the cases of each test."""
-        ids = [item.nodeid for item in items]
         if (chosen := self._folder / CHOSEN).exists():
             kept = set(chosen.read_text().splitlines())
         elif config.getoption("exhaustive", default=False):
             return
         else:
-            kept = sample_of(ids)
+            every = {item.nodeid for item in items if item.get_closest_marker("every_case")}
+            kept = every | sample_of([item.nodeid for item in items])
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
         items[:] = [item for item in items if item.nodeid in kept]
 

@@ -132,6 +132,7 @@ def test_a_file_is_imported_once_and_one_that_cannot_be_makes_a_bad_run(tmp_path
 
 MANY = """import pytest
 from pathlib import Path
+MARK
 @pytest.mark.parametrize("number", range(20))
 def test_it(number):
     with (Path(__file__).parent / "ran").open("a") as file:
@@ -143,15 +144,17 @@ OPTION = """def pytest_addoption(parser):
 
 
 def test_of_many_cases_a_sample_runs_and_all_if_asked_for(tmp_path: Path) -> None:
-    _, ran = lanes(tmp_path / "sample", MANY)
-    assert ran == ["0", "3", "7", "11", "15", "19"]
+    _, ran = lanes(tmp_path / "sample", MANY.replace("MARK", ""))
+    assert ran == ["0", "9", "19"]
+    every = [str(number) for number in range(20)]
+    assert lanes(tmp_path / "things", MANY.replace("MARK", "@pytest.mark.every_case"))[1] == every
     folder = tmp_path / "all"
     folder.mkdir()
-    (folder / "test_one.py").write_text(MANY)
+    (folder / "test_one.py").write_text(MANY.replace("MARK", ""))
     (folder / "conftest.py").write_text(CONFTEST + OPTION)
     command = [sys.executable, "-m", "tests.lanes", "--lanes", "1", "--exhaustive", "-q", str(folder)]
     subprocess.run(command, cwd=REPOSITORY, env=PLAIN, check=True, capture_output=True, timeout=600)
-    assert (folder / "ran").read_text().split() == [str(number) for number in range(20)]
+    assert (folder / "ran").read_text().split() == every
 
 
 def test_a_sample_has_the_first_and_the_last_case_of_every_test_and_nothing_twice() -> None:
