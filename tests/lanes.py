@@ -7,8 +7,9 @@ Files with heavy tests come first. They often wait, for a cluster, a server or a
 other files meanwhile.
 
 Of a test with many cases a sample runs: at most ``MOST_CASES``, evenly from the first to the last. All run with
-``--exhaustive``, where pytest itself is called with some files, and of tests with the mark ``every_case``, whose cases
-are things of this repository, such as its documents.
+``--exhaustive``, where pytest itself is called with some files, of tests that ask for the fixture ``exhaustive``, which
+sample by themselves, and of tests with the mark ``every_case``, whose cases are things of this repository, such as its
+documents.
 
 Up to three tests that failed are run once more, alone. A test that then passes is *unsteady*: it is named at the end,
 and the run counts as passed. A test that fails twice is a failure, and so are more than three that fail. ``--once``
@@ -114,6 +115,11 @@ def sample_of(ids: list[str]) -> set[str]:
     }
 
 
+def runs_every_case(item: pytest.Item) -> bool:
+    """Return whether a test has no sample: its cases are things of this repository, or it samples by itself."""
+    return item.get_closest_marker("every_case") is not None or "exhaustive" in getattr(item, "fixturenames", ())
+
+
 class Lane:
     """Plug-in that collects and runs only what this process claims; everything else of pytest stays as it is.
 
@@ -138,8 +144,7 @@ class Lane:
         elif config.getoption("exhaustive", default=False):
             return
         else:
-            every = {item.nodeid for item in items if item.get_closest_marker("every_case")}
-            kept = every | sample_of([item.nodeid for item in items])
+            kept = {item.nodeid for item in items if runs_every_case(item)} | sample_of([item.nodeid for item in items])
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
         items[:] = [item for item in items if item.nodeid in kept]
 

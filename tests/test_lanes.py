@@ -148,6 +148,8 @@ def test_of_many_cases_a_sample_runs_and_all_if_asked_for(tmp_path: Path) -> Non
     assert ran == ["0", "9", "19"]
     every = [str(number) for number in range(20)]
     assert lanes(tmp_path / "things", MANY.replace("MARK", "@pytest.mark.every_case"))[1] == every
+    itself = MANY.replace("MARK", "@pytest.fixture\ndef exhaustive(): ...").replace("(number)", "(number, exhaustive)")
+    assert lanes(tmp_path / "itself", itself)[1] == every
     folder = tmp_path / "all"
     folder.mkdir()
     (folder / "test_one.py").write_text(MANY.replace("MARK", ""))

@@ -33,7 +33,9 @@ def test_weights_are_those_of_the_loaded_model(model: str, quantize: str | None)
 
 
 @pytest.mark.parametrize("name", ["125m", "8b-512"])
-def test_every_switch_saves_memory(name: str) -> None:
+def test_every_switch_saves_memory(name: str, exhaustive: bool) -> None:
+    if name != "125m" and not exhaustive:
+        pytest.skip("half a minute; one model is estimated by default, --exhaustive estimates this one too")
     shapes = shapes_of(name.upper())
     plain = estimate_drawing(*shapes, DrawingSetup())
     for setup, smaller in (
