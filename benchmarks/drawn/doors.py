@@ -34,9 +34,9 @@ from infinity import InfinityPipeline, PipelineResult
 from infinity.cli import app
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import ASPECT_RATIOS
+from infinity.transformer.adapters.lora_files import parse_adapter
 from infinity.transformer.cache import CACHE_FORMS, CacheForm
-from infinity.transformer.lora_files import parse_adapter
-from infinity.transformer.quantized import WEIGHT_FORMS, WeightForm
+from infinity.transformer.number_formats.quantized import WEIGHT_FORMS, WeightForm
 
 _MOST_SCALES = 20
 """More than any model has; a list may be longer than the scales."""

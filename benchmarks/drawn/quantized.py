@@ -19,7 +19,7 @@ from infinity.generation.memory import cache_bytes, stored_weights
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import transformer_preset
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WEIGHT_FORMS, WeightForm, quantize_products, weight_bytes
+from infinity.transformer.number_formats.quantized import WEIGHT_FORMS, WeightForm, quantize_products, weight_bytes
 
 _ARMS: tuple[tuple[WeightForm | None, CacheForm | None], ...] = (
     (None, None), ("int8", None), ("int4", None), ("float8", None), (None, "int8"), ("int4", "int8"),

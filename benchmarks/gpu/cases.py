@@ -11,7 +11,7 @@ from infinity.scales import Resolution, Size
 from infinity.text import BuiltinTextConfig
 from infinity.training.transformer.adapters import AdapterConfig
 from infinity.transformer.attention_backend import BACKENDS, Backend
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.number_formats.quantized import WeightForm
 
 TEXT_TOKENS = 128
 TOKENIZERS = {"2B-released": "d32", "8B-released": "d56-folded"}

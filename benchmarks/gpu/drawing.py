@@ -20,8 +20,8 @@ from infinity.scales import Resolution, ScaleSchedule
 from infinity.text import TextCondition
 from infinity.tokenizer import Tokenizer
 from infinity.transformer import Transformer
-from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import quantize_products
+from infinity.transformer.number_formats.precision import store_products_as
+from infinity.transformer.number_formats.quantized import quantize_products
 
 LATE_SCALES = 4
 """Number of last scales that are timed apart: 9 to 12 of thirteen."""

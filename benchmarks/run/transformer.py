@@ -15,7 +15,7 @@ from infinity.scales import ScaleSchedule, Size, published_schedule
 from infinity.text import TextCondition
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.loss import bitwise_cross_entropy
-from infinity.transformer.precision import store_products_as
+from infinity.transformer.number_formats.precision import store_products_as
 
 CONFIG = TransformerConfig(
     width=256, num_heads=4, depth=8, num_bits=32, text_channels=512, drop_path=0.0, condition_drop=0.0

@@ -43,7 +43,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.settings import with_settings
 from infinity.training.transformer.adapters import AdapterConfig
-from infinity.transformer.quantized import Quantization
+from infinity.transformer.number_formats.quantized import Quantization
 
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
 

@@ -17,7 +17,7 @@ from infinity.evaluation.networks import Networks
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import SamplingConfig
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.number_formats.quantized import WeightForm
 
 Picture = UInt8[np.ndarray, "H W 3"]
 T = TypeVar("T")

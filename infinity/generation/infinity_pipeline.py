@@ -32,10 +32,10 @@ from infinity.generation.placement import ModelPlacement
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
+from infinity.transformer.adapters.lora import Adapter
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.float8 import check_float8
-from infinity.transformer.lora import Adapter
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.number_formats.float8 import check_float8
+from infinity.transformer.number_formats.quantized import WeightForm
 
 _PIECE_BYTES = 2**24
 

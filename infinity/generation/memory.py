@@ -12,8 +12,8 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.scales import ScaleSchedule
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.cache import CacheForm, bytes_per_token
-from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import WeightForm, quantize_products
+from infinity.transformer.number_formats.precision import store_products_as
+from infinity.transformer.number_formats.quantized import WeightForm, quantize_products
 
 _FLOATS_PER_TOKEN = 9
 """Float32 numbers alive per token of the largest scale, and unit of width, in a block's feed-forward (measured)."""

@@ -29,9 +29,9 @@ from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.cache import CacheForm, check_cache_form
-from infinity.transformer.float8 import check_float8
-from infinity.transformer.precision import check_bfloat16, store_products_as
-from infinity.transformer.quantized import WeightForm, quantize_products
+from infinity.transformer.number_formats.float8 import check_float8
+from infinity.transformer.number_formats.precision import check_bfloat16, store_products_as
+from infinity.transformer.number_formats.quantized import WeightForm, quantize_products
 
 KIND = "transformer"
 TOKENIZER_KIND = "tokenizer"

@@ -23,7 +23,7 @@ from infinity.text import T5TextConfig, difference
 from infinity.training.learner import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.transformer.adapters import AdapterConfig
-from infinity.transformer.quantized import Quantization
+from infinity.transformer.number_formats.quantized import Quantization
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

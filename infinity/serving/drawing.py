@@ -23,7 +23,7 @@ from infinity.serving.batcher import QueuedPicture
 from infinity.serving.inputs import PictureRequest
 from infinity.serving.refusal import RefusedError
 from infinity.serving.settings import ServingConfig
-from infinity.transformer.lora_files import load_adapter
+from infinity.transformer.adapters.lora_files import load_adapter
 
 _MOST_EDIT_PIXELS = min(MAX_PIXELS, 16_000_000)
 

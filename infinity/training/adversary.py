@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.training.distributed.sharding import TensorSource, assign, like
+from infinity.training.distributed.sharding import TensorSource, assign_all, like
 from infinity.training.optimizer import OptimizerConfig
 
 LOSS_AT_START = 2.0
@@ -88,14 +88,7 @@ class Adversary:
         """
         own, prefix = self.module.state_dict(), "weights/"
         found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        if differing := sorted(
-            name
-            for name in own.keys() | found.keys()
-            if name not in own or name not in found or own[name].shape != found[name].shape
-        ):
-            raise ValueError(f"{where}: state of another discriminator; weights that differ: {differing[:5]}")
-        for name, value in own.items():
-            assign(value, found[name])
+        assign_all(own, found, where, "discriminator")
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             slots = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.transformer.precision import has_bfloat16
+from infinity.transformer.number_formats.precision import has_bfloat16
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from infinity.training.adversary import Adversary
-from infinity.training.distributed.sharding import TensorSource, assign, like, whole
+from infinity.training.distributed.sharding import TensorSource, assign_all, like, whole
 from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
@@ -150,16 +150,8 @@ class TrainState:
             stored, wanted = ("with", "none") if second else ("without", "one")
             raise ValueError(f"{where}: state of a training {stored} a discriminator, expected {wanted}")
         frozen = self._frozen()
-        weights = below("weights/")
         own = {name: value for name, value in self.module.state_dict().items() if name not in frozen}
-        if mismatch := sorted(
-            name
-            for name in own.keys() | weights.keys()
-            if name not in own or name not in weights or own[name].shape != weights[name].shape
-        ):
-            raise ValueError(f"{where}: state of another model; weights that differ: {mismatch[:5]}")
-        for name, value in own.items():
-            assign(value, weights[name])
+        assign_all(own, below("weights/"), where, "model")
         if self.ema is not None:
             self.ema.load(below("ema/"))
         if self.adversary is not None:

@@ -22,9 +22,9 @@ from infinity.generation.files.hub import is_hub_name
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
+from infinity.transformer.adapters.lora_files import load_adapter
 from infinity.transformer.cache import CACHE_FORMS, check_cache_form
-from infinity.transformer.lora_files import load_adapter
-from infinity.transformer.quantized import WEIGHT_FORMS, check_weight_form
+from infinity.transformer.number_formats.quantized import WEIGHT_FORMS, check_weight_form
 
 from .watching import scale_callback
 

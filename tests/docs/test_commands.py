@@ -27,6 +27,8 @@ from tests.fixtures.data.pictures_on_disk import good_folder
 from tests.fixtures.data.small_world import write_model
 from tests.fixtures.documents import REPOSITORY, Command, blocks, commands, documents, example_commands, name_of
 
+pytestmark = pytest.mark.every_case
+
 COMMANDS = [command for document in documents() for command in commands(document)] + example_commands()
 PYTEST_OPTIONS = {"-s": False, "-x": False, "-q": False, "--exhaustive": False, "--share": True, "-k": True}
 """Options of pytest that documents use, and whether a value follows."""
@@ -185,11 +187,8 @@ def test_paths_of_pytest_exist(command: Command) -> None:
         assert (REPOSITORY / path).exists(), f"{command}: {path} is not there"
 
 
-def _collected(request: pytest.FixtureRequest, paths: list[str]) -> list[str]:
-    """Ids of the tests of some paths: those of this session if it has collected everything, else of a new one."""
-    config = request.config
-    if config.args == config.getini("testpaths") and not (config.option.keyword or config.option.markexpr):
-        return [item.nodeid for item in request.session.items]
+def _collected(paths: list[str]) -> list[str]:
+    """Return the ids of the tests of some paths."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "--exhaustive", "-p", "no:cacheprovider", *paths],
         cwd=REPOSITORY,
@@ -201,11 +200,25 @@ def _collected(request: pytest.FixtureRequest, paths: list[str]) -> list[str]:
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
-def test_selections_of_pytest_select_something(request: pytest.FixtureRequest) -> None:
+def _written(paths: list[str]) -> list[str]:
+    """Return what names the tests of some paths as it is written: each function, and each text in its file."""
+    folders = [REPOSITORY / path for path in paths]
+    files = {file for path in folders for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    return [
+        f"{file.relative_to(REPOSITORY).as_posix()}::{node.name if isinstance(node, ast.FunctionDef) else node.value!s}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.Constant)
+    ]
+
+
+def test_selections_of_pytest_select_something(exhaustive: bool) -> None:
+    """By the names and texts of the files; by what pytest collects with --exhaustive."""
     cases = [(command, *_arguments(command)) for command in of_tool("pytest")]
     cases = [case for case in cases if case[2]]
     assert cases
-    tests = _collected(request, sorted({path for _, found, _ in cases for path in found}))
+    paths = sorted({path.partition("::")[0] for _, found, _ in cases for path in found})
+    tests = _collected(paths) if exhaustive else _written(paths)
     for command, found, expression in cases:
         below = [test for test in tests if test.startswith(tuple(found))]
         for part in expression.split(" or "):

@@ -30,8 +30,8 @@ from infinity.jobs.submission.files import END_FILE, PROGRESS_FILE, WATCH_FILE, 
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.storage.pinned import PinnedFile
-from infinity.transformer.lora import AdapterStack
-from infinity.transformer.lora_files import load_adapter, parse_adapter
+from infinity.transformer.adapters.lora import AdapterStack
+from infinity.transformer.adapters.lora_files import load_adapter, parse_adapter
 from tests.fixtures.data.pictures_on_disk import noise
 from tests.fuzz.doors import command
 from tests.fuzz.mutations import NUMBERS, TEXTS, odd_bytes, odd_json, odd_text, odd_value

@@ -15,7 +15,7 @@ from infinity.checkpoint import load_checkpoint
 from infinity.convert.files import read_transformer_file
 from infinity.perception.loading import read_tensors
 from infinity.storage.pinned import PinnedFile
-from infinity.transformer.lora_files import load_adapter
+from infinity.transformer.adapters.lora_files import load_adapter
 
 
 def write(folder: Path, shape: list[int]) -> str:

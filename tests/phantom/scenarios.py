@@ -33,7 +33,7 @@ from infinity.training.transformer.adapters import AdapterConfig  # noqa: E402
 from infinity.training.transformer.engine import EngineConfig  # noqa: E402
 from infinity.transformer import Transformer  # noqa: E402
 from infinity.transformer.cache import KeyValueCache  # noqa: E402
-from infinity.transformer.precision import store_products_as  # noqa: E402
+from infinity.transformer.number_formats.precision import store_products_as  # noqa: E402
 from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
 from tests.phantom.fusion import block_inputs, call_block, draw_block, fused, fused_checkpointed, summed  # noqa: E402
 from tests.phantom.meter import Meter, _share, metered  # noqa: E402

@@ -16,7 +16,7 @@ def show(adapter: Annotated[str, typer.Argument(help="Folder or .safetensors fil
     """Show the linear maps that an adapter changes, with rank and factor."""
     with clear_errors():
         from infinity import storage
-        from infinity.transformer.lora_files import load_adapter
+        from infinity.transformer.adapters.lora_files import load_adapter
 
         found = load_adapter(storage.absolute(adapter))
         out.say(f"{found.name}  digest {found.digest}")
@@ -37,8 +37,8 @@ def merge(
         from infinity.checkpoint import load_checkpoint
         from infinity.generation.files.model_folder import of_run
         from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, load_transformer, save_model
-        from infinity.transformer.lora import AdapterStack
-        from infinity.transformer.lora_files import load_adapter, parse_adapter
+        from infinity.transformer.adapters.lora import AdapterStack
+        from infinity.transformer.adapters.lora_files import load_adapter, parse_adapter
 
         place = of_run(storage.absolute(model))
         extra = load_checkpoint(place, kind=KIND).extra
@@ -68,8 +68,8 @@ def from_difference(
         from infinity import storage
         from infinity.generation.files.model_folder import of_run
         from infinity.generation.pipeline import load_transformer
-        from infinity.transformer.lora import difference_adapter
-        from infinity.transformer.lora_files import save_adapter
+        from infinity.transformer.adapters.lora import difference_adapter
+        from infinity.transformer.adapters.lora_files import save_adapter
 
         one, other = (load_transformer(of_run(storage.absolute(place)))[1] for place in (base, tuned))
         adapter, rest = difference_adapter(one, other, rank)

@@ -152,9 +152,9 @@ def loaded(
     from infinity.generation.device import check_device
     from infinity.generation.drawing.arguments import Dtype
     from infinity.generation.infinity_pipeline import InfinityPipeline
+    from infinity.transformer.adapters.lora_files import parse_adapter
     from infinity.transformer.cache import check_cache_form
-    from infinity.transformer.lora_files import parse_adapter
-    from infinity.transformer.quantized import check_weight_form
+    from infinity.transformer.number_formats.quantized import check_weight_form
 
     kind, form = check_weight_form(quantize), check_cache_form(cache)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"

@@ -32,7 +32,7 @@ def redo(
         from infinity.generation.drawing.redo import find_model, load_adapters_of
         from infinity.generation.drawing.redo import redo as draw_again
         from infinity.generation.files.picture_files import make_picture_folder, read_drawing
-        from infinity.transformer.lora_files import parse_adapter
+        from infinity.transformer.adapters.lora_files import parse_adapter
 
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]

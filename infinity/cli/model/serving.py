@@ -70,9 +70,9 @@ def _config(
     from infinity.generation.files.hub import is_hub_name
     from infinity.generation.files.model_folder import model_folder
     from infinity.serving.settings import ServingConfig, read_keys
+    from infinity.transformer.adapters.lora_files import load_adapter
     from infinity.transformer.cache import check_cache_form
-    from infinity.transformer.lora_files import load_adapter
-    from infinity.transformer.quantized import check_weight_form
+    from infinity.transformer.number_formats.quantized import check_weight_form
 
     named = [_named(text) for text in lora]
     adapters = dict(named)

@@ -87,7 +87,7 @@ def _drawing(
     from infinity.generation.drawing.arguments import aspect_ratio_of
     from infinity.jobs.estimate.drawing import DrawingSetup, estimate_drawing, shapes_of
     from infinity.transformer.cache import check_cache_form
-    from infinity.transformer.quantized import check_weight_form
+    from infinity.transformer.number_formats.quantized import check_weight_form
 
     setup = DrawingSetup(
         quantize=check_weight_form(quantize),

@@ -75,7 +75,7 @@ def finetune(
         from infinity import storage
         from infinity.recipes.finetuning import Finetuning
         from infinity.text.t5_folder import place_of
-        from infinity.transformer.quantized import check_quantization
+        from infinity.transformer.number_formats.quantized import check_quantization
 
         how = Finetuning(
             base=base_folder(base),

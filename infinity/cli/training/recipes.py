@@ -99,7 +99,7 @@ def transformer_specs(
         from infinity import storage
         from infinity.recipes.paper_transformer import FinetuneInputs, TransformerInputs, finetune_spec, paper_stages
         from infinity.text.t5_folder import place_of
-        from infinity.transformer.quantized import check_quantization
+        from infinity.transformer.number_formats.quantized import check_quantization
 
         start = None if start_from is None else storage.absolute(start_from)
         inputs = TransformerInputs(

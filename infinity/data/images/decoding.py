@@ -10,18 +10,17 @@ import hashlib
 import io
 import struct
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO, Literal, cast
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
 from infinity.data.images.optional_formats import NAMES, can_read
+from infinity.data.images.orientation import orientation_of, turned_box, upright, with_turn, without_exif
 from infinity.data.images.resizing import Box
+from infinity.data.images.rgb import scale_clear, to_rgb
 from infinity.data.images.stated_colours import HDR
 
 UnreadableReason = Literal[
@@ -76,7 +75,6 @@ _NOT_READ = {
 """Starts of formats that no decoder here reads, and their names."""
 
 _SNIFF_BYTES = 2**16
-_STRIP_PIXELS = 2**17  # what the processor's caches hold
 
 MAX_FRAMES = 1000
 """Most pictures of an animation, or scans of a progressive JPEG."""
@@ -89,10 +87,6 @@ MAX_MEMORY_BYTES = 320 * 2**20
 
 MAX_PIXELS = 178_000_000
 """Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
-
-_ORIENTATION = 0x0112  # the EXIF tag
-_GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4}
-
 
 LFS_POINTER = "a pointer of Git LFS in the place of the file; fetch the files with git lfs pull"
 
@@ -197,18 +191,18 @@ def decode(
         if side_px is not None:
             drafted = image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
-            _scale_clear(image)
+            scale_clear(image)
             image.load()
             if header.format in NAMES and not getattr(image, "jpeg", False):  # its decoder has turned it
-                image = _without_exif(image)
-            orientation = _orientation(image)  # some formats keep it behind the pixels
+                image = without_exif(image)
+            orientation = orientation_of(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
             profile = profile_of(image, header.codes, header.profile)
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
-                image = _with_exif(profile.to_srgb(image), image)
-            box = None if drafted is None else _turned(drafted[1], image.size, orientation)
+                image = with_turn(profile.to_srgb(image), image)
+            box = None if drafted is None else turned_box(drafted[1], image.size, orientation)
             rgb = to_rgb(upright(image))
         except UnreadableError:
             raise
@@ -262,11 +256,6 @@ def check_header(data: bytes, max_pixels: int) -> Header:
     return header
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return a picture turned as its EXIF says; one without EXIF, or with a broken one, as it is."""
-    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
-
-
 def check_opened(name: str, image: Image.Image) -> None:
     """Read the pixels of an opened picture, and what some formats keep behind them: profile and EXIF.
 
@@ -289,10 +278,10 @@ def as_shown(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: The picture has no pixel, or they cannot be read.
     """
-    _scale_clear(image)
+    scale_clear(image)
     check_opened("image", image)
     profile = profile_of(image)
-    return plain(to_rgb(upright(image if profile is None else _with_exif(profile.to_srgb(image), image))))
+    return plain(to_rgb(upright(image if profile is None else with_turn(profile.to_srgb(image), image))))
 
 
 def plain(image: Image.Image) -> Image.Image:
@@ -300,46 +289,6 @@ def plain(image: Image.Image) -> Image.Image:
     copy = image.copy()
     copy.info = {}
     return copy
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return RGB with 8 bits per channel: transparency becomes white, 16-bit grey is scaled, other spaces converted."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _by_strips(image, partial(_from_deep_grey, white=_white(image)))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _by_strips(image, _on_white)
-    return image.convert("RGB")
-
-
-def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Convert a picture strip by strip, so that intermediate steps need memory for a strip only."""
-    whole = Image.new("RGB", image.size)
-    top = 0
-    for strip in _strips(image):
-        whole.paste(convert(strip), (0, top))
-        top += strip.height
-    return whole
-
-
-def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    height = max(1, _STRIP_PIXELS // max(1, image.width))
-    for top in range(0, image.height, height):
-        strip = image.crop((0, top, image.width, min(image.height, top + height)))
-        if "transparency" in image.info:
-            strip.info["transparency"] = image.info["transparency"]
-        yield strip
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    clear = with_alpha(image)
-    return Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear).convert("RGB")
-
-
-def with_alpha(image: Image.Image) -> Image.Image:
-    """Return a picture with an alpha channel; Pillow knows no way from the premultiplied grey of mode La to colours."""
-    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _check_memory(header: Header, need: float, limit: int) -> None:
@@ -387,73 +336,6 @@ def _known_name(data: bytes) -> str | None:
     if data[4:12] == b"ftypcrx ":
         return "raw of a camera"
     return next((name for start, name in _NOT_READ.items() if data.startswith(start)), None)
-
-
-def _without_exif(image: Image.Image) -> Image.Image:
-    plain = image.copy()
-    plain.info = {name: value for name, value in image.info.items() if name in ("icc_profile", "transparency")}
-    return plain
-
-
-def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
-    """Return a converted picture with its EXIF rotation, without the profile and the transparent colour."""
-    for name in ("exif", "xmp", "XML:com.adobe.xmp"):
-        if name in image.info:
-            converted.info[name] = image.info[name]
-    converted.getexif()[_ORIENTATION] = _orientation(image)
-    for name in ("icc_profile", "transparency"):
-        converted.info.pop(name, None)
-    return converted
-
-
-def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Return where a box of a picture of some width and height lies once the picture is turned as its EXIF says."""
-    (left, top, right, bottom), (width, height) = box, size
-    if orientation in (2, 3, 7, 8):
-        left, right = width - right, width - left
-    if orientation in (3, 4, 6, 7):
-        top, bottom = height - bottom, height - top
-    return (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where metadata is absent or broken: the pixels may still be good."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow's parser of EXIF raises nearly anything on broken data
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _scale_clear(image: Image.Image) -> None:
-    """Give the transparent colour of a PNG that is not loaded yet the levels that Pillow will give to its pixels.
-
-    Greys of 1, 2 or 4 bits become 8 bits, and of colours of 16 bits the upper 8 stay.
-    """
-    clear = image.info.get("transparency")
-    tiles = getattr(image, "tile", ())
-    if image.format != "PNG" or clear is None or not tiles:
-        return
-    form = str(tiles[0][3])
-    if isinstance(clear, int) and form in _GREY_BITS:
-        image.info["transparency"] = clear * 255 // (2 ** _GREY_BITS[form] - 1)
-    elif isinstance(clear, tuple) and form == "RGB;16B":
-        image.info["transparency"] = tuple(level >> 8 for level in clear)
-
-
-def _white(image: Image.Image) -> float:
-    """Return the value that is white: 65,535, or in floating point 1 where no value is larger, else 255."""
-    if image.mode != "F":
-        return 65535.0
-    values = np.asarray(image)
-    return 255.0 if np.max(values, initial=0.0, where=np.isfinite(values)) > 1 else 1.0
-
-
-def _from_deep_grey(image: Image.Image, white: float) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=white, neginf=0.0) * (255 / white)
-    if (clear := image.info.get("transparency")) is not None:
-        values[np.asarray(image) == clear] = 255
-    return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
 
 
 def _reason(error: Exception) -> UnreadableReason:

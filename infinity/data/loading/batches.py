@@ -21,8 +21,8 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.data.images.decoding import to_rgb
 from infinity.data.images.fitting import CENTRE, Placement, fit
+from infinity.data.images.rgb import to_rgb
 from infinity.data.loading.draws import key_of, uniform_at
 from infinity.data.loading.shuffle import OrderConfig, Rounds
 

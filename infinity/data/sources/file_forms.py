@@ -13,7 +13,7 @@ from infinity.data.sources.columnar.arrow import arrow_names, arrow_slices, hold
 from infinity.data.sources.columnar.parquet import parquet_kind, parquet_names, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
 from infinity.data.sources.fence import Slice
-from infinity.data.sources.folder_files import LINES, LISTS, first_fields, is_document, is_shard
+from infinity.data.sources.folders.folder_files import LINES, LISTS, first_fields, is_document, is_shard
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
 from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.data.sources.tables.caption_lists import list_form, list_rows

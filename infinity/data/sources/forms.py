@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, is_lfs_pointer
-from infinity.data.sources.archives import FolderContents, below
-from infinity.data.sources.caption_files import Captioned, CaptionFiles
 from infinity.data.sources.columns import HOW_TO_NAME, shown
 from infinity.data.sources.fence import BrokenFile, FencedSlice, FilesSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_forms import FileForms
-from infinity.data.sources.file_names import FileNames, Renamed, is_picture
-from infinity.data.sources.folder_files import METADATA_NAMES, FolderFiles, NotRead, first_fields
-from infinity.data.sources.label_files import MASKS, masks_among
+from infinity.data.sources.folders.archives import FolderContents, below
+from infinity.data.sources.folders.caption_files import Captioned, CaptionFiles
+from infinity.data.sources.folders.file_names import FileNames, Renamed, is_picture
+from infinity.data.sources.folders.folder_files import METADATA_NAMES, FolderFiles, NotRead, first_fields
+from infinity.data.sources.folders.label_files import MASKS, masks_among
 from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.joining import RepeatedPictures, names_file
 from infinity.data.sources.tables.packed import is_packed_table

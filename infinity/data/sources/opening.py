@@ -16,12 +16,12 @@ from PIL import Image
 
 from infinity import storage
 from infinity.config import digest_of
-from infinity.data.sources.archives import contents_of, is_archive_file
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.fence import Slice, fenced
 from infinity.data.sources.file_forms import URL_LIST
-from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.folder_files import FILES, TABLES, advice
+from infinity.data.sources.folders.archives import contents_of, is_archive_file
+from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folders.folder_files import FILES, TABLES, advice
 from infinity.data.sources.forms import EXPECTED, Opening, Source, and_links
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.scenes.drawing import ScenesConfig, training_scene

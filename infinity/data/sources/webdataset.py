@@ -16,10 +16,10 @@ from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, UnreadableError, is_lfs_pointer
-from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, RARE_ENDINGS, TEXT_ENDINGS, fields_of
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.label_files import PNG_HEADER_BYTES, is_grey_or_palette
+from infinity.data.sources.folders.caption_files import ENDINGS, MAX_TEXT_BYTES, RARE_ENDINGS, TEXT_ENDINGS, fields_of
+from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folders.label_files import PNG_HEADER_BYTES, is_grey_or_palette
 from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions, SourceError
 from infinity.data.sources.shard_files import ShardBytes, opened_shard
 

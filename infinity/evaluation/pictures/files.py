@@ -12,8 +12,8 @@ from typing import TypeVar
 from PIL import Image
 
 from infinity import storage
-from infinity.data.sources.archives import below, is_hidden
-from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folders.archives import below, is_hidden
+from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
 
 _ENDINGS = (
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp", "dib", "tif", "tiff", "avif", "ppm", "pgm",

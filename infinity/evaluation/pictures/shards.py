@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.archives import is_hidden
+from infinity.data.sources.folders.archives import is_hidden
 from infinity.data.sources.shard_files import opened_shard
 from infinity.data.sources.webdataset import MAX_PICTURE_BYTES, SHARD_ENDINGS, members
 from infinity.evaluation.pictures.files import is_picture

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from infinity.data.sources.file_names import folded
+from infinity.data.sources.folders.file_names import folded
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.pictures.table import prompt_key
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptItem

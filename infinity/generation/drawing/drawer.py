@@ -28,8 +28,8 @@ from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import OnPictures, PictureSteering, ScaleDone
 from infinity.generation.watermark.pattern import BitWatermark
-from infinity.transformer.lora import Adapter, AdapterStack
-from infinity.transformer.lora_files import load_adapter
+from infinity.transformer.adapters.lora import Adapter, AdapterStack
+from infinity.transformer.adapters.lora_files import load_adapter
 
 
 class _Turn:

@@ -15,8 +15,8 @@ from infinity.generation.editing.edits import recorded
 from infinity.generation.files.model_folder import ModelNotFoundError
 from infinity.generation.files.picture_files import DrawingSettings, WatermarkUse
 from infinity.generation.steering import PictureSteering
-from infinity.transformer.lora import AdapterError
-from infinity.transformer.lora_files import load_adapter
+from infinity.transformer.adapters.lora import AdapterError
+from infinity.transformer.adapters.lora_files import load_adapter
 
 _PLACES = ("*", "*/model", "*/*/model")
 """Where model folders lie below ``models`` and ``runs``."""

@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.images.decoding import MAX_PIXELS, as_shown, check_opened, decode, upright, with_alpha
+from infinity.data.images.decoding import MAX_PIXELS, as_shown, check_opened, decode
+from infinity.data.images.orientation import upright
+from infinity.data.images.rgb import with_alpha
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 

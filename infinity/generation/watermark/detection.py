@@ -14,8 +14,8 @@ from PIL import Image
 from infinity import storage
 from infinity.bits import BitLabels
 from infinity.checkpoint import read_kind_and_config
-from infinity.data.images.decoding import to_rgb
 from infinity.data.images.fitting import fit
+from infinity.data.images.rgb import to_rgb
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark.key import WatermarkKey
 from infinity.generation.watermark.pattern import count_pairs

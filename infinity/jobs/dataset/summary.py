@@ -11,8 +11,8 @@ from PIL import Image
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
-from infinity.data.images.decoding import to_rgb
 from infinity.data.images.fitting import CENTRE, fit
+from infinity.data.images.rgb import to_rgb
 from infinity.reporting.summary import DatasetSummary
 
 THUMBNAILS_FILE = "thumbnails.png"

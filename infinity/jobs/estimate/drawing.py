@@ -19,7 +19,7 @@ from infinity.scales import Resolution, Size
 from infinity.text import T5TextConfig
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WeightForm, weight_bytes
+from infinity.transformer.number_formats.quantized import WeightForm, weight_bytes
 
 PUBLISHED: dict[str, tuple[str, str, Size]] = {
     "125m": ("125M", "d16", "256"),

@@ -33,7 +33,7 @@ from infinity.ranges import Count, Natural, NotBlank, Positive, ShareAboveZero
 from infinity.reporting.scores.savings import PairedChange, SavingsPage, SavingsRow, savings_html
 from infinity.scales import ScaleSchedule
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WeightForm, weight_bytes
+from infinity.transformer.number_formats.quantized import WeightForm, weight_bytes
 
 PAGE_FILE = "savings.html"
 EXACT, CONTROL = "exact", "control: a planted loss"

@@ -33,7 +33,7 @@ from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.ranges import Count
 from infinity.reporting.summary import Sheet
 from infinity.transformer.cache import CacheForm
-from infinity.transformer.quantized import WeightForm
+from infinity.transformer.number_formats.quantized import WeightForm
 
 _OVER_PROMPTS = {
     "scenes": "scenes",

@@ -31,7 +31,7 @@ from infinity.training.transformer.adapters import (
     merged_into,
     trained_adapter,
 )
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora_files import save_adapter
 from infinity.transformer.model import Transformer
 
 if TYPE_CHECKING:

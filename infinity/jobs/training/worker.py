@@ -41,7 +41,7 @@ from infinity.training.loop import Callbacks, train
 from infinity.training.metrics import MetricsWriter
 from infinity.training.state import MetricRow, TrainState
 from infinity.training.tokenizer.collapse import CollapseError
-from infinity.transformer.quantized import weight_count
+from infinity.transformer.number_formats.quantized import weight_count
 
 logger = logging.getLogger(__name__)
 

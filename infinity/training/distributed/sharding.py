@@ -7,7 +7,7 @@ so that a run resumes with another number of workers, sharded or not (decision 3
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import EllipsisType
 from typing import Any, Protocol
 
@@ -168,6 +168,20 @@ def assign(target: Tensor, value: TensorSource) -> None:
         target.to_local().copy_(value[own_rows(target)])
     else:
         target.copy_(value[...])
+
+
+def assign_all(own: Mapping[str, Tensor], found: Mapping[str, TensorSource], where: str, what: str) -> None:
+    """Copy stored tensors into those of the same names; ``where`` and ``what`` name the file and the network in errors.
+
+    Raises:
+        ValueError: Names or shapes differ.
+    """
+    names = own.keys() | found.keys()
+    differing = sorted(n for n in names if n not in own or n not in found or own[n].shape != found[n].shape)
+    if differing:
+        raise ValueError(f"{where}: state of another {what}; weights that differ: {differing[:5]}")
+    for name, value in own.items():
+        assign(value, found[name])
 
 
 def like(value: TensorSource, weight: Tensor) -> Tensor:

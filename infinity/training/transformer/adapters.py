@@ -21,10 +21,15 @@ from torch import nn
 
 from infinity.config import Config
 from infinity.ranges import Count, Positive, ShareBelowOne
-from infinity.transformer.lora import Adapter, AdapterStack, LowRank
-from infinity.transformer.lora_files import adapter_digest
+from infinity.transformer.adapters.lora import Adapter, AdapterStack, LowRank
+from infinity.transformer.adapters.lora_files import adapter_digest
 from infinity.transformer.model import Transformer
-from infinity.transformer.quantized import Quantization, QuantizedLinear, check_quantization, quantize_products
+from infinity.transformer.number_formats.quantized import (
+    Quantization,
+    QuantizedLinear,
+    check_quantization,
+    quantize_products,
+)
 
 TARGETS = ("query_key", "value", "query", "key", "project", "expand", "contract")
 """Names of a block's linear maps: self-attention, cross-attention to the caption, and feed-forward."""

@@ -14,7 +14,7 @@ import torch
 from infinity.config import Config
 from infinity.training.learner import TrainingError
 from infinity.transformer.model import Transformer
-from infinity.transformer.precision import check_bfloat16
+from infinity.transformer.number_formats.precision import check_bfloat16
 from infinity.transformer.scale_attention import KERNELS, Kernel
 
 

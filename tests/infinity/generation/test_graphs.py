@@ -16,7 +16,7 @@ from infinity.generation import Generated, SamplingConfig, generate, graphs
 from infinity.generation.graphs import CudaRecorder, ScaleGraphs, capture_scales, graphs_of
 from infinity.generation.steering import LaterText, ScaleDone, Steering
 from infinity.tokenizer import Tokenizer
-from infinity.transformer.precision import store_products_as
+from infinity.transformer.number_formats.precision import store_products_as
 from tests.fixtures.models.recorded_kernels import StandIn
 from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, tiny_parts, tiny_tokenizer
 

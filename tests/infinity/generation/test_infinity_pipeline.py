@@ -19,7 +19,7 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.watermark import BitWatermark, WatermarkKey
-from infinity.transformer.lora import Adapter, LowRank
+from infinity.transformer.adapters.lora import Adapter, LowRank
 from tests.fixtures.data.small_world import TOKENIZER, write_model
 
 

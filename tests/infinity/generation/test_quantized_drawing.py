@@ -17,8 +17,13 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.pipeline import Pipeline, load_transformer
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
-from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import QUANTIZATIONS, Quantization, QuantizedLinear, quantize_products
+from infinity.transformer.number_formats.precision import store_products_as
+from infinity.transformer.number_formats.quantized import (
+    QUANTIZATIONS,
+    Quantization,
+    QuantizedLinear,
+    quantize_products,
+)
 from tests.fixtures.data.small_world import write_model
 
 

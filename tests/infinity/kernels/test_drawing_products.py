@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from infinity.kernels import drawing_products as module
 from infinity.kernels.drawing_products import LEAST_TOKENS, drawn, drawn_product, serves
 from infinity.kernels.switch import use_kernels
-from infinity.transformer.precision import has_bfloat16
-from infinity.transformer.quantized import QuantizedLinear
+from infinity.transformer.number_formats.precision import has_bfloat16
+from infinity.transformer.number_formats.quantized import QuantizedLinear
 
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -22,8 +22,8 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest, read_keys
-from infinity.transformer.lora import Adapter, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"

@@ -9,9 +9,9 @@ from infinity.checkpoint import load_checkpoint, save_checkpoint
 from infinity.kernels.switch import use_kernels
 from infinity.scales import Resolution
 from infinity.transformer import Transformer
-from infinity.transformer.lora import Adapter, AdapterStack, LowRank
-from infinity.transformer.precision import store_products_as
-from infinity.transformer.quantized import quantize_products
+from infinity.transformer.adapters.lora import Adapter, AdapterStack, LowRank
+from infinity.transformer.number_formats.precision import store_products_as
+from infinity.transformer.number_formats.quantized import quantize_products
 from tests.fixtures.models.tiny_transformer import (
     decode_all,
     random_inputs,

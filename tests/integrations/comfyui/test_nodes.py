@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.drawn.comfyui_host import load_custom_node, run_node
 from infinity import InfinityPipeline
-from infinity.transformer.lora import Adapter, AdapterError, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, AdapterError, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
 
 PACKAGE = Path(__file__).resolve().parents[3] / "integrations" / "comfyui"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from infinity import storage
 from infinity.data.sources.columns import SourceColumns, is_address
 from infinity.data.sources.encodings import decoded
-from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
 from infinity.data.sources.tables.documents import Rows
 from infinity.data.sources.tables.held_rows import document
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
 from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.held_rows import document
 

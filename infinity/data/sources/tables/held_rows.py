@@ -13,8 +13,8 @@ from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.caption_files import text_of
 from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.folders.caption_files import text_of
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 
 MAX_DOCUMENT_BYTES = 2**28

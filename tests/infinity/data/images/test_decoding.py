@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode, to_rgb
+from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode
 from infinity.data.images.header_values import BrokenHeaderError
 from infinity.data.images.headers import read_header
+from infinity.data.images.rgb import to_rgb
 from tests.fixtures.data.pictures_on_disk import encoded, huge_png, noise
 
 LIMIT = 64_000_000

@@ -30,8 +30,8 @@ from infinity.generation.editing.masks import mask_of, pixel_mask
 from infinity.generation.files.picture_files import drawing_in, read_drawing, to_png
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.generation.watermark import BitWatermark, WatermarkKey
-from infinity.transformer.lora import Adapter, AdapterError, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, AdapterError, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
 
 PICTURE, MASK, CAT = Image.new("RGB", (24, 24), "red"), Image.new("L", (24, 24), 255), "a cat"

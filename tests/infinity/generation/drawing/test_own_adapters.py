@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.transformer.lora import Adapter, AdapterError, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, AdapterError, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
 
 PLACE = "blocks.0.feed_forward.expand"

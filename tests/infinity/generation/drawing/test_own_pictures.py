@@ -20,8 +20,8 @@ from infinity.generation.editing.masks import pixel_mask
 from infinity.generation.editing.sources import bits_of_image
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.watermark import BitWatermark, WatermarkKey
-from infinity.transformer.lora import Adapter, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.fixtures.data.small_world import write_model
 from tests.infinity.data.images.test_colours import ADOBE

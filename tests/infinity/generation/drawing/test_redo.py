@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.transformer.lora import Adapter, LowRank
-from infinity.transformer.lora_files import save_adapter
+from infinity.transformer.adapters.lora import Adapter, LowRank
+from infinity.transformer.adapters.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
 
 

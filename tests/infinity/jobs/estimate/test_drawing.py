@@ -12,7 +12,7 @@ from infinity.cli import app
 from infinity.convert.catalogue import CATALOGUE
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.jobs.estimate.drawing import PUBLISHED, DrawingSetup, estimate_drawing, shapes_of
-from infinity.transformer.quantized import weight_bytes
+from infinity.transformer.number_formats.quantized import weight_bytes
 from tests.fixtures.data.small_world import write_model
 
 SMALL = DrawingSetup(quantize="int4", cache="int8")
@@ -33,7 +33,9 @@ def test_weights_are_those_of_the_loaded_model(model: str, quantize: str | None)
 
 
 @pytest.mark.parametrize("name", ["125m", "8b-512"])
-def test_every_switch_saves_memory(name: str) -> None:
+def test_every_switch_saves_memory(name: str, exhaustive: bool) -> None:
+    if name != "125m" and not exhaustive:
+        pytest.skip("half a minute; one model is estimated by default, --exhaustive estimates this one too")
     shapes = shapes_of(name.upper())
     plain = estimate_drawing(*shapes, DrawingSetup())
     for setup, smaller in (

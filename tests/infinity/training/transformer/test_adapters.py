@@ -15,9 +15,9 @@ from infinity.tokenizer.saved import load_tokenizer
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged
 from infinity.training.transformer.engine import EngineConfig
 from infinity.transformer import Transformer
-from infinity.transformer.lora import AdapterStack
-from infinity.transformer.lora_files import load_adapter
-from infinity.transformer.quantized import QUANTIZATIONS, Quantization, QuantizedLinear
+from infinity.transformer.adapters.lora import AdapterStack
+from infinity.transformer.adapters.lora_files import load_adapter
+from infinity.transformer.number_formats.quantized import QUANTIZATIONS, Quantization, QuantizedLinear
 from tests.fixtures.data.training_pictures import make_data
 from tests.fixtures.jobs.toy_training import assert_same
 from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec

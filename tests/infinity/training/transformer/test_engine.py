@@ -114,7 +114,9 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 def test_weights_gathered_in_bfloat16_give_the_losses_of_autocast_which_are_near_float32(
     tmp_path: Path, data: tuple[str, str], group_of_one: ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infinity.transformer.precision._has_instructions", lambda: True)  # emulated elsewhere
+    monkeypatch.setattr(
+        "infinity.transformer.number_formats.precision._has_instructions", lambda: True
+    )  # emulated elsewhere
     half = EngineConfig(bfloat16=True)
     plain = losses_of(tmp_path, data, engine=half)
     workers = WorkersConfig(num_workers=1, threads=1, shard=True)
@@ -135,7 +137,7 @@ def test_bfloat16_and_deterministic_change_no_earlier_digest(tmp_path: Path, dat
 
 
 def test_a_processor_that_emulates_bfloat16_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinity.transformer.precision._has_instructions", lambda: False)
+    monkeypatch.setattr("infinity.transformer.number_formats.precision._has_instructions", lambda: False)
     with pytest.raises(TrainingError, match=r"engine\.bfloat16: this processor has no instructions for it"):
         engine.begin(EngineConfig(bfloat16=True), torch.device("cpu"))
     engine.begin(EngineConfig(bfloat16=True), torch.device("cuda"))

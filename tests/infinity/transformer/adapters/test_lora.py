@@ -12,8 +12,8 @@ import torch
 
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged, trained_adapter
 from infinity.transformer import Transformer
-from infinity.transformer.lora import Adapter, AdapterError, AdapterStack, LowRank, low_rank_difference
-from infinity.transformer.lora_files import adapter_digest, load_adapter, parse_adapter, save_adapter
+from infinity.transformer.adapters.lora import Adapter, AdapterError, AdapterStack, LowRank, low_rank_difference
+from infinity.transformer.adapters.lora_files import adapter_digest, load_adapter, parse_adapter, save_adapter
 from tests.fixtures.models.tiny_transformer import random_transformer
 
 PLACES = ("blocks.0.self_attention.query_key", "blocks.1.feed_forward.contract")

@@ -15,8 +15,8 @@ from benchmarks.layouts.packed import BESIDE, PACKED, encrypted, zip_bytes
 from benchmarks.layouts.writers import NAMES, TEXTS, lines, picture
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.archives import below
 from infinity.data.sources.checking import fetch
+from infinity.data.sources.folders.archives import below
 from infinity.data.sources.opening import fingerprint, open_source, roots_of
 from infinity.data.sources.samples import Record, SourceError
 from tests.infinity.data.sources.test_opening import check_laws, records

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from infinity import storage
-from infinity.data.sources.file_names import is_picture
+from infinity.data.sources.folders.file_names import is_picture
 
 MASKS = "masks beside pictures, which are no pictures of their own"
 LABELS = "files of boxes, outlines or masks, which hold no captions"

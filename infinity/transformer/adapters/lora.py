@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.transformer.model import Transformer
-from infinity.transformer.quantized import QuantizedLinear
+from infinity.transformer.number_formats.quantized import QuantizedLinear
 
 
 class AdapterError(ValueError):

@@ -9,9 +9,9 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.caption_files import fields_of
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.label_files import labels_in_object, labels_in_text, masks_among
+from infinity.data.sources.folders.caption_files import fields_of
+from infinity.data.sources.folders.label_files import labels_in_object, labels_in_text, masks_among
 from infinity.data.sources.opening import open_source
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 

@@ -8,7 +8,7 @@ import torch
 from infinity import InfinityPipeline
 from infinity.generation import SamplingConfig, generate
 from infinity.generation.pipeline import Pipeline
-from infinity.transformer.precision import check_bfloat16, store_products_as
+from infinity.transformer.number_formats.precision import check_bfloat16, store_products_as
 from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
 
 IN_BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
@@ -32,7 +32,7 @@ def test_weights_stored_in_bfloat16_give_the_bits_of_autocast() -> None:
 
 def test_bfloat16_is_refused_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     check_bfloat16(torch.device("cuda"))
-    monkeypatch.setattr("infinity.transformer.precision._has_instructions", lambda: False)
+    monkeypatch.setattr("infinity.transformer.number_formats.precision._has_instructions", lambda: False)
     with pytest.raises(ValueError, match="would emulate it"):
         check_bfloat16(torch.device("cpu"))
 

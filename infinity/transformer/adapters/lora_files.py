@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from infinity import storage
 from infinity.config import ConfigError, parse_json
+from infinity.transformer.adapters.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.model import Transformer
 
 CONFIG_FILE = "adapter_config.json"

@@ -10,9 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infinity.presets import transformer_preset
-from infinity.transformer import Transformer, float8
-from infinity.transformer.float8 import LARGEST, check_float8, fits_float8, float8_product, has_float8, to_float8
-from infinity.transformer.quantized import QuantizedLinear, check_quantization, quantize_products, weight_bytes
+from infinity.transformer import Transformer
+from infinity.transformer.number_formats import float8
+from infinity.transformer.number_formats.float8 import (
+    LARGEST,
+    check_float8,
+    fits_float8,
+    float8_product,
+    has_float8,
+    to_float8,
+)
+from infinity.transformer.number_formats.quantized import (
+    QuantizedLinear,
+    check_quantization,
+    quantize_products,
+    weight_bytes,
+)
 from tests.fixtures.models.tiny_transformer import random_transformer, tiny_config
 
 SHAPES = [(1, 16, 16), (3, 32, 16), (5, 64, 256), (2, 256, 64)]

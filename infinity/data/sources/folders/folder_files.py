@@ -15,13 +15,13 @@ from itertools import islice
 from typing import Any
 
 from infinity import storage
-from infinity.data.sources.archives import below
-from infinity.data.sources.caption_files import CaptionFiles, ending_of
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
 from infinity.data.sources.encodings import decoded
-from infinity.data.sources.file_names import is_picture
-from infinity.data.sources.label_files import LABELS, labels_in_text
+from infinity.data.sources.folders.archives import below
+from infinity.data.sources.folders.caption_files import CaptionFiles, ending_of
+from infinity.data.sources.folders.file_names import is_picture
+from infinity.data.sources.folders.label_files import LABELS, labels_in_text
 from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.caption_lists import list_form
 from infinity.data.sources.tables.packed import ENDINGS as PACKED_TABLES

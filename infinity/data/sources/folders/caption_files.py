@@ -18,8 +18,8 @@ from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.encodings import decoded, not_utf8
 from infinity.data.sources.fence import Slice
-from infinity.data.sources.file_names import folded, is_picture
-from infinity.data.sources.label_files import labels_in_object, labels_in_text
+from infinity.data.sources.folders.file_names import folded, is_picture
+from infinity.data.sources.folders.label_files import labels_in_object, labels_in_text
 from infinity.data.sources.samples import CaptionChoice, Record
 
 TEXT_ENDINGS = ("txt", "text", "caption")

@@ -9,8 +9,8 @@ from torch import nn
 
 from infinity.presets import transformer_preset
 from infinity.transformer import Transformer
-from infinity.transformer.lora import Adapter, AdapterError, AdapterStack, LowRank
-from infinity.transformer.quantized import (
+from infinity.transformer.adapters.lora import Adapter, AdapterError, AdapterStack, LowRank
+from infinity.transformer.number_formats.quantized import (
     GROUP,
     QUANTIZATIONS,
     Quantization,

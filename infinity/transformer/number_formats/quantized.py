@@ -3,7 +3,7 @@
 With int8 and int4 only storage is smaller: every product restores its weights first and computes as before, so this
 runs on any device and with any version of torch. int8 has one scale per output (symmetric). int4 has a scale and a
 least value per 32 weights of an output (asymmetric), in float16: 5 bits per weight in all. With float8 the products
-themselves are in 8 bits (``infinity.transformer.float8``), which needs a newer GPU.
+themselves are in 8 bits (``infinity.transformer.number_formats.float8``), which needs a newer GPU.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from infinity.config import one_of
-from infinity.transformer.float8 import fits_float8, float8_product, to_float8
 from infinity.transformer.model import Transformer
+from infinity.transformer.number_formats.float8 import fits_float8, float8_product, to_float8
 
 Quantization = Literal["int8", "int4"]
 """Form of stored weights that any device restores."""
