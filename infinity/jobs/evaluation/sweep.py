@@ -159,6 +159,7 @@ def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], ten
         if not scores:
             found = ", ".join(score.metric for score in report.scores)
             raise ValueError(f"metric: expected metrics that begin with {spec.metric!r}, the evaluation has {found}")
+        evaluated = Evaluated(evaluation.located().folder, evaluation, report)
         rows.append(
             SweepRow(
                 guidance_on=name,
@@ -166,8 +167,8 @@ def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], ten
                 temperature=None if evaluation.sampling.greedy else _number(evaluation.sampling.temperature),
                 seed=evaluation.seed,
                 scores=scores,
-                sampling=(found := Evaluated(evaluation.located().folder, evaluation, report)).sampling(),
-                repeat=found.repeat,
+                sampling=evaluated.sampling(),
+                repeat=evaluated.repeat,
             )
         )
     page = SweepPage(model=model_title(spec.base.model), metric=spec.metric, rows=tuple(rows))

@@ -108,7 +108,7 @@ def _session(
     spec: TrainTokenizerSpec | TrainTransformerSpec, prompts: tuple[str, ...], device: torch.device
 ) -> Session[PictureBatch] | Session[LatentBatch]:
     """Build the session in this process alone, whatever number of workers the training has."""
-    workers = spec.workers.unsharded().replace(num_workers=1)
+    workers = spec.workers.unsharded().replace(num_workers=1, min_workers=None)
     if isinstance(spec, TrainTokenizerSpec):
         if prompts:
             raise ValueError("prompts: a tokenizer draws reconstructions of pictures, not prompts")
