@@ -166,8 +166,8 @@ def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], ten
                 temperature=None if evaluation.sampling.greedy else _number(evaluation.sampling.temperature),
                 seed=evaluation.seed,
                 scores=scores,
-                sampling=(found := Evaluated(evaluation.located().folder, evaluation, report)).sampling(),
-                repeat=found.repeat,
+                sampling=(scored := Evaluated(evaluation.located().folder, evaluation, report)).sampling(),
+                repeat=scored.repeat,
             )
         )
     page = SweepPage(model=model_title(spec.base.model), metric=spec.metric, rows=tuple(rows))
