@@ -228,12 +228,9 @@ def compare(
         else:
             names = ("metric", "champion", "candidate", "gain", "interval", "delta", "n", "verdict")
             protocols = {score.metric: score.protocol for score in before.report.scores}
-            found = [
-                [*(row[name] for name in names), protocols[row["metric"]]]
-                for row in map(comparison_row, report.comparisons)
-            ]
-            columns = ("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", "protocol")
-            show_table(columns, found, notes=("protocol",))
+            found = [[row[name] for name in names] for row in map(comparison_row, report.comparisons)]
+            show_table(("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict"), found)
+            show_table(("", ""), [(row[0], protocols[row[0]]) for row in found])
         for name, side in (("first", before), ("second", after)):
             out.say(f"{name} drawn with: {side.sampling() or 'no model of ours'}")
             out.say(f"repeat: {side.repeat}")
