@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, is_lfs_pointer
 from infinity.data.sources.archives import FolderContents, below
-from infinity.data.sources.caption_files import Captioned, CaptionFiles
+from infinity.data.sources.caption_files import Captioned, CaptionFiles, stem_of
 from infinity.data.sources.columns import HOW_TO_NAME, shown
 from infinity.data.sources.fence import BrokenFile, FencedSlice, FilesSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_forms import FileForms
@@ -83,9 +83,10 @@ class Opening(FileForms):
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        how = replace(self, pictures=frozenset(storage.name(file) for file in contents.files if is_picture(file)))
+        names = {storage.name(file) for file in contents.files if is_picture(file)}
+        how = replace(self, pictures=frozenset(names | set(map(stem_of, names))))
         reading = _Reading(how, uri, contents.files)
-        sorted_files = FolderFiles.of(contents.files, how.columns, how.kind, reading.captions)
+        sorted_files = FolderFiles.of(contents.files, how.columns, how.kind, reading.captions, how.pictures)
         sorted_files.not_read.extend(contents.left_out)
         reading.broken_archives(contents.broken)
         reading.tables(sorted_files.tables)
