@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.images.decoding import UnreadableError, decode, open_unguarded
@@ -63,5 +63,5 @@ def test_no_limit_but_the_setting_counts(format: str, monkeypatch: pytest.Monkey
         Image.open(io.BytesIO(data))
     shown = np.asarray(decode(data, LIMIT).image)
     assert (picture(data, (40, 40)) == shown).all()
-    with pytest.raises(Image.UnidentifiedImageError):
+    with pytest.raises(UnidentifiedImageError):
         open_unguarded(b"no picture")
