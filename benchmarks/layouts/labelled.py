@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.layouts.addressed import ADDRESSED
 from benchmarks.layouts.cases import LAYOUTS, Layout
+from benchmarks.layouts.further import FURTHER
 from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.packed import PACKED
 from benchmarks.layouts.published import PUBLISHED
@@ -88,4 +89,4 @@ LABELLED: tuple[Layout, ...] = (
     Layout("parts of a .zip", files_beside({"x.z01": b"", "x.zip.001": b""}, ()), refused="must be unpacked first"),
 )  # fmt: skip
 
-ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS + PUBLISHED + TRAINERS + ADDRESSED
+ALL_LAYOUTS = LAYOUTS + ODD + LABELLED + PACKED + TOOLS + PUBLISHED + TRAINERS + ADDRESSED + FURTHER

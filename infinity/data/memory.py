@@ -7,17 +7,35 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pyarrow as pa
+WORKER_BYTES = 704 * 2**20
+"""Limit of a worker's memory in the data stage by default, with the interpreter and its libraries."""
 
-WORKER_BYTES = 512 * 2**20
-"""Limit of a worker's memory in the data stage, with the interpreter and its libraries."""
+LEAST_PICTURE_BYTES = 320 * 2**20
+"""Memory that decoding one picture may need, however few pixels are allowed."""
 
-SLICE_BYTES = 352 * 2**20
-"""Memory that a worker may claim for one slice on top of its present use: a file, pixels, and bad rows."""
+_FILE_BYTES = 2**26
+_BAD_ROWS_BYTES = 2**25
+
+
+def picture_bytes(max_pixels: int) -> int:
+    """Return the most memory that decoding one picture may need where pictures have up to ``max_pixels``.
+
+    That is four bytes for each pixel, as many for a turned copy, and 64 MB for the file.
+
+    Example:
+        >>> picture_bytes(64_000_000) // 2**20, picture_bytes(200_000_000) // 2**20, picture_bytes(1) // 2**20
+        (552, 1589, 320)
+    """
+    return max(LEAST_PICTURE_BYTES, 8 * max_pixels + _FILE_BYTES)
+
+
+def slice_bytes(max_pixels: int) -> int:
+    """Return the memory that a worker may claim for one slice on top of its present use: a picture, and bad rows."""
+    return picture_bytes(max_pixels) + _BAD_ROWS_BYTES
 
 
 @contextmanager
-def capped_memory(num_bytes: int = SLICE_BYTES) -> Iterator[None]:
+def capped_memory(num_bytes: int) -> Iterator[None]:
     """Let this process claim at most ``num_bytes`` more inside the block; a larger claim raises MemoryError.
 
     The last line of defence: what a header tells is refused before. The cap is the kernel's (RLIMIT_DATA, private
@@ -48,6 +66,8 @@ def give_back() -> None:
     Arrow's pool and the C library keep freed memory for later; where the next step needs it in other pieces, the two
     add up. Elsewhere than on Linux only the pool's is given back.
     """
+    import pyarrow as pa  # whoever decodes a picture alone loads no table library
+
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # only the GNU library has it
         libc.malloc_trim(0)

@@ -159,10 +159,11 @@ def read_picture(path: Path) -> Image.Image:
     """
     from infinity import storage
     from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode, plain
+    from infinity.data.memory import LEAST_PICTURE_BYTES
 
     data = storage.read_bytes(str(path))
     try:
-        return plain(decode(data, MAX_PIXELS).image)
+        return plain(decode(data, MAX_PIXELS, LEAST_PICTURE_BYTES).image)
     except UnreadableError as error:
         raise ValueError(f"{path}: expected a picture, found {error}") from error
 

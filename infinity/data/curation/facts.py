@@ -25,7 +25,7 @@ from infinity.data.curation.storing import ReducedWriter
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
 from infinity.data.images.fingerprint import THUMBNAIL_PX, measure_fingerprint
 from infinity.data.images.stated_colours import reads_alike
-from infinity.data.memory import capped_memory
+from infinity.data.memory import capped_memory, slice_bytes
 from infinity.data.sources.checking import fetch, printable
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.quarantine import Quarantine
@@ -35,7 +35,7 @@ from infinity.data.tables import parquet_bytes, table_of
 MEASURE_VERSION = 4
 """Changes whenever a fact of the same pixels would get another value; facts of other versions are measured again."""
 
-READING_VERSION = 3
+READING_VERSION = 4
 """Changes whenever some files would be read as other pixels or rows. Facts of an earlier reading lie in a folder of
 another name; from them is taken over what they say of files that every reading so far reads alike (``reads_alike``)."""
 
@@ -112,7 +112,7 @@ def measure_slice(
         StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.
     """
     quarantine = Quarantine()
-    with capped_memory():
+    with capped_memory(slice_bytes(max_pixels)):
         rows = [
             _measure(record, max_pixels, quarantine, reduced, earlier.get(record.row, {})) for record in piece.read()
         ]

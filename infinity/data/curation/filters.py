@@ -186,7 +186,8 @@ class FilterConfig(Config):
         near_duplicates: What counts as a near duplicate; None keeps them, as drawn scenes need it, which differ little.
         caption_duplicates: What counts as a repeated caption; None keeps them.
         evaluation: Evaluation sets that the data must not hold.
-        max_pixels: Pictures with more pixels are unreadable; the header decides.
+        max_pixels: Pictures with more pixels are unreadable; the header decides. A worker may need eight bytes of
+            memory for each, and 64 MB.
         captions: Further rules on captions.
         models: Rules on the scores of pretrained networks.
     """

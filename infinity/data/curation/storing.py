@@ -21,7 +21,7 @@ from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
 from infinity.data.images.resizing import shrink
-from infinity.data.memory import capped_memory
+from infinity.data.memory import capped_memory, slice_bytes
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import SourceError
@@ -107,7 +107,7 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
     """
     readable = facts.filter(pc.is_null(facts["problem"]))
     known = dict(zip(readable["row"].to_pylist(), readable["content"].to_pylist(), strict=True))
-    with capped_memory():
+    with capped_memory(slice_bytes(max_pixels)):
         for record in piece.read(frozenset(known)):
             try:
                 data = fetch(record)

@@ -36,11 +36,14 @@ class Profile:
     is_srgb: bool = False
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
-        """Return the picture in sRGB; transparency stays."""
+        """Return the picture in sRGB; transparency stays. One of plain RGB is converted where it is."""
         if image.mode.startswith("I"):
             return self._from_deep_grey(image)
         alpha = image.convert("RGBA").getchannel("A") if _has_alpha(image) else None
         own = image if image.mode == self.mode else _plain(image).convert(self.mode)
+        if own is image and image.mode == "RGB":
+            ImageCms.applyTransform(image, self.transform, inPlace=True)
+            return image
         converted = cast(Image.Image, ImageCms.applyTransform(own, self.transform))
         if alpha is not None:
             converted.putalpha(alpha)

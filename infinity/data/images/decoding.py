@@ -22,6 +22,7 @@ from infinity.data.images.orientation import orientation_of, turned_box, upright
 from infinity.data.images.resizing import Box
 from infinity.data.images.rgb import scale_clear, to_rgb
 from infinity.data.images.stated_colours import HDR
+from infinity.data.memory import picture_bytes
 
 UnreadableReason = Literal[
     "missing_file",
@@ -62,6 +63,7 @@ FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
 """Formats that are always read, and their file endings; see ``optional_formats`` for others."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
+_STORED_STARTS = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP"}
 _OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
 _NOT_READ = {
     b"II\xbc\x01": "JPEG XR",
@@ -82,11 +84,10 @@ MAX_FRAMES = 1000
 MAX_METADATA_BYTES = 8 * 2**20
 """Most bytes of text, profiles and EXIF; Pillow itself unpacks at most 1 MB of each compressed text."""
 
-MAX_MEMORY_BYTES = 320 * 2**20
-"""Most memory that decoding one picture may need; a little under what ``capped_memory`` allows a slice."""
+MAX_PIXELS = 2**28
+"""Most pixels that any setting allows: what the largest sensors of phones have, and a third more."""
 
-MAX_PIXELS = 178_000_000
-"""Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
+_HOW_TO_ALLOW = "; raise filters.max_pixels, or store smaller pictures (storing.side_px)"
 
 LFS_POINTER = "a pointer of Git LFS in the place of the file; fetch the files with git lfs pull"
 
@@ -161,15 +162,14 @@ class _HashedPixels:
         """Do nothing, since nothing is held back; Pillow calls this."""
 
 
-def decode(
-    data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTES, side_px: int | None = None
-) -> Decoded:
+def decode(data: bytes, max_pixels: int, max_memory_bytes: int | None = None, side_px: int | None = None) -> Decoded:
     """Decode one picture completely; of a moving one the first frame.
 
     Args:
         data: A whole file.
         max_pixels: Largest width times height that is decoded; more is refused from the header.
-        max_memory_bytes: Largest need of memory, the file included, as far as the header tells.
+        max_memory_bytes: Largest need of memory, the file included, as far as the header tells; None is what
+            ``picture_bytes`` says for ``max_pixels``.
         side_px: A JPEG may be decoded at a half, quarter or eighth of its size, as long as the shorter side keeps this
             many pixels; its coefficients are read to the end all the same. None decodes at full size.
 
@@ -179,14 +179,16 @@ def decode(
     header = check_header(data, max_pixels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
-        _check_memory(header, need, max_memory_bytes)
+        limit = picture_bytes(max_pixels) if max_memory_bytes is None else max_memory_bytes
+        advice = _HOW_TO_ALLOW if max_memory_bytes is None else ""
+        copy = 4 * _decoded_pixels(header, side_px)
+        need = len(data) + copy + header.width_px * header.height_px * header.buffer_bytes_per_px
+        _check_memory(header, need, limit, advice)
         image = _open(data, header.format)
         plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-        copy = 4 * header.width_px * header.height_px
-        need += copy * (image.mode != "RGB" or not plain)
-        _check_memory(header, need, max_memory_bytes)
+        is_rgb = plain and image.mode == "RGB"
+        need += copy * (not is_rgb)
+        _check_memory(header, need, limit, advice)
         drafted = None
         if side_px is not None:
             drafted = image.draft(None, (side_px, side_px))  # only JPEG knows how
@@ -197,9 +199,9 @@ def decode(
                 image = without_exif(image)
             orientation = orientation_of(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
-            _check_memory(header, need + copy * turned, max_memory_bytes)
             profile = profile_of(image, header.codes, header.profile)
-            _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
+            copies = turned + 2 * (profile is not None and not is_rgb)
+            _check_memory(header, need + copy * copies, limit, advice)
             if profile is not None:
                 image = with_turn(profile.to_srgb(image), image)
             box = None if drafted is None else turned_box(drafted[1], image.size, orientation)
@@ -281,7 +283,7 @@ def as_shown(image: Image.Image) -> Image.Image:
     scale_clear(image)
     check_opened("image", image)
     profile = profile_of(image)
-    return plain(to_rgb(upright(image if profile is None else with_turn(profile.to_srgb(image), image))))
+    return plain(to_rgb(upright(image if profile is None else with_turn(profile.to_srgb(image.copy()), image))))
 
 
 def plain(image: Image.Image) -> Image.Image:
@@ -291,21 +293,49 @@ def plain(image: Image.Image) -> Image.Image:
     return copy
 
 
-def _check_memory(header: Header, need: float, limit: int) -> None:
+def open_unguarded(data: bytes, format: str = "") -> Image.Image:
+    """Open a picture whose size was checked before; unlike ``Image.open``, this has no limit of pixels of its own.
+
+    Args:
+        format: Pillow's name of its format; empty for a picture of a data set.
+
+    Raises:
+        UnidentifiedImageError: The picture has another format, or its header is broken.
+    """
+    format = format or next((name for start, name in _STORED_STARTS.items() if data.startswith(start)), "")
+    Image.init()
+    open_file, accepts = Image.OPEN.get(format, (None, None))
+    accepted = accepts is None or accepts(data[:16])
+    if open_file is None or not accepted or isinstance(accepted, str):
+        raise UnidentifiedImageError(f"cannot identify a picture that begins with {data[:16]!r}")
+    try:
+        return open_file(io.BytesIO(data), "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:  # as Image.open has it
+        raise UnidentifiedImageError(str(error)) from error
+
+
+def _decoded_pixels(header: Header, side_px: int | None) -> int:
+    """Return how many pixels are decoded of a picture: a JPEG may be decoded at a fraction."""
+    width, height, fraction = header.width_px, header.height_px, 1
+    if header.format == "JPEG" and side_px is not None:
+        fits = min(width // side_px, height // side_px)
+        fraction = next((each for each in (8, 4, 2) if fits >= each), 1)
+    return -(-width // fraction) * -(-height // fraction)
+
+
+def _check_memory(header: Header, need: float, limit: int, advice: str) -> None:
     if need > limit:
         raise UnreadableError(
             "too_much_memory",
             f"{header.width_px} x {header.height_px} pixels of this kind of {header.format} take {need / 2**20:,.0f} "
-            f"MB to decode, more than {limit / 2**20:,.0f}",
+            f"MB to decode, more than {limit / 2**20:,.0f}{advice}",
         )
 
 
 def _open(data: bytes, format: str) -> Image.Image:
     """Let Pillow read the header."""
     try:
-        return Image.open(io.BytesIO(data), formats=[format])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableError("too_many_pixels", str(error)) from error
+        return open_unguarded(data, format)
     except UnidentifiedImageError as error:
         if format in ("TIFF", "BMP"):
             raise UnreadableError("format", f"a kind of {format} that is not read") from error

@@ -7,7 +7,6 @@ run resumes at any step exactly, and at once.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest, Split
+from infinity.data.images.decoding import open_unguarded
 from infinity.data.images.fitting import CENTRE, Placement, fit
 from infinity.data.images.rgb import to_rgb
 from infinity.data.loading.draws import key_of, uniform_at
@@ -170,7 +169,7 @@ def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.
 
 def picture(data: bytes, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:
     """Return RGB pixels, 0 to 255, of a picture's file, fitted to (height, width)."""
-    return fit(to_rgb(Image.open(io.BytesIO(data))), size_px, placement)
+    return fit(to_rgb(open_unguarded(data)), size_px, placement)
 
 
 def load_images(

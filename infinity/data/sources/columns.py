@@ -76,6 +76,7 @@ _MAX_NAME = 300
 _NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_WORD = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"_?\d+$")
+_FILE_NAME = re.compile(r"[^\s/]+\.(?:jpe?g|png|webp|gif|heic|avif|tiff?|bmp)", re.IGNORECASE)
 _ASKING = ("human", "user", "system")
 """Who speaks, in a conversation about a picture, without describing it."""
 
@@ -145,8 +146,8 @@ class SourceColumns(Config):
         return _guessed(names, PICTURE_COLUMNS, False)
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
-        """Return the columns of ``found`` that may hold an address."""
-        return _among(found, self.url, URL_COLUMNS)
+        """Return the columns of ``found`` that may hold an address; the ``__url__`` of hubs is that of a shard."""
+        return _among((name for name in found if not name.startswith("__")), self.url, URL_COLUMNS)
 
     def longs(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold a long caption."""
@@ -235,7 +236,8 @@ def _within(value: Any, path: Sequence[str]) -> Any:
             return None
     if isinstance(value, list):
         parts = [_within(part, path) for part in value]
-        return [part for part in parts if part is not None] or None
+        several = [part if isinstance(part, list) else [part] for part in parts if part is not None]
+        return [part for those in several for part in those] or None
     return _within(value.get(path[0]), path[1:]) if isinstance(value, Mapping) else None
 
 
@@ -277,7 +279,9 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """Return the first text that is not empty, also in a list of one; an empty one if there is none."""
     for name in names:
         value = fields[name]
-        if isinstance(value, list) and len(value) == 1:
+        if told := several_pictures(value):
+            raise UnreadableError("bad_row", told)
+        if isinstance(value, list) and value:
             value = value[0]
         if isinstance(value, Mapping):
             value = next((value[part] for part in PLACE_FIELDS if isinstance(value.get(part), str)), value)
@@ -292,22 +296,39 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    """Return the texts that are not blank of the first column that has one."""
-    for name in names:
+    """Return the texts that are not blank of the first column that has one.
+
+    A column that only repeats the name of a file, as titles do, counts where no other has a text.
+    """
+    told = [name for name in names if not _is_file_name(fields[name])]
+    for name in told or names:
         several = _parts(fields[name], is_tags=not _spellings(name, False).isdisjoint(TAG_COLUMNS))
         texts = [text for part in several if isinstance(text := _text_in(part), str)]
+        if any(isinstance(part, Mapping) and not {"from", "role"}.isdisjoint(part) for part in several):
+            texts = [text for text in texts if text.strip()][:1]  # later answers are to questions about details
         if not texts and any(part is not None for part in several):
             raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {_kind(fields[name])}")
         if found := [text for text in texts if text.strip()]:
             same = _without_number(name)  # caption_0, caption_1 are captions of one picture
             others = (
                 part
-                for each in names
+                for each in told or names
                 if each != name and _without_number(each) == same
                 for part in _parts(fields[each])
             )
             return [*found, *(text for part in others if isinstance(text := _text_in(part), str) and text.strip())]
     return []
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and _FILE_NAME.fullmatch(value.strip()) is not None
+
+
+def several_pictures(value: Any) -> str:
+    """Return what is wrong with a cell of several pictures; empty for any other."""
+    if not isinstance(value, list) or len(value) < 2:
+        return ""
+    return f"{len(value)} pictures in one row: nobody can tell which one the caption describes; write a row for each"
 
 
 def _kind(value: Any) -> str:

@@ -13,6 +13,7 @@ from infinity.data.sources.columnar.arrow import arrow_names, arrow_slices, hold
 from infinity.data.sources.columnar.parquet import parquet_kind, parquet_names, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
 from infinity.data.sources.fence import Slice
+from infinity.data.sources.folders.file_names import is_picture
 from infinity.data.sources.folders.folder_files import LINES, LISTS, first_fields, is_document, is_shard
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
 from infinity.data.sources.samples import CaptionChoice, SourceError
@@ -55,7 +56,7 @@ class FileForms:
         captions: Choice of caption where a row has a long and a short one.
         roots: Folders whose files may be named.
         joins: Whether rows of one table that name the same picture are one row with several captions.
-        pictures: Names, without their folders, of the pictures that lie in the source.
+        pictures: Names, without their folders, of the pictures that lie in the source; with and without their endings.
     """
 
     captions: CaptionChoice
@@ -126,7 +127,7 @@ class FileForms:
         return self
 
     def _is_here(self, picture: str) -> bool:
-        if storage.name(picture) in self.pictures:
+        if is_picture(picture) and storage.name(picture) in self.pictures:
             return True
         try:
             return storage.exists(picture)
@@ -163,7 +164,7 @@ class FileForms:
             how = self._with_files(names, lambda how: how._held(uri, rows[:_ROWS_ASKED], 0)[0])
             return *how._held(uri, rows, row), "JSON"
         is_list = uri.lower().endswith(LISTS) or not has_header(uri, self.columns)
-        if is_list and (form := list_form(uri, self.columns)) is not None:
+        if is_list and (form := list_form(uri, self.columns, self.pictures)) is not None:
             return *self._held(uri, list_rows(uri, form), row), "list of captions"
         how = self._with_files(read_header(uri, self.columns)[0], lambda how: how._separated(uri, 0)[0])
         return *how._separated(uri, row), "CSV"

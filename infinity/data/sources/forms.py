@@ -17,7 +17,7 @@ from infinity.data.sources.columns import HOW_TO_NAME, shown
 from infinity.data.sources.fence import BrokenFile, FencedSlice, FilesSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_forms import FileForms
 from infinity.data.sources.folders.archives import FolderContents, below
-from infinity.data.sources.folders.caption_files import Captioned, CaptionFiles
+from infinity.data.sources.folders.caption_files import Captioned, CaptionFiles, stem_of
 from infinity.data.sources.folders.file_names import FileNames, Renamed, is_picture
 from infinity.data.sources.folders.folder_files import METADATA_NAMES, FolderFiles, NotRead, first_fields
 from infinity.data.sources.folders.label_files import MASKS, masks_among
@@ -83,9 +83,10 @@ class Opening(FileForms):
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        how = replace(self, pictures=frozenset(storage.name(file) for file in contents.files if is_picture(file)))
+        names = {storage.name(file) for file in contents.files if is_picture(file)}
+        how = replace(self, pictures=frozenset(names | set(map(stem_of, names))))
         reading = _Reading(how, uri, contents.files)
-        sorted_files = FolderFiles.of(contents.files, how.columns, how.kind, reading.captions)
+        sorted_files = FolderFiles.of(contents.files, how.columns, how.kind, reading.captions, how.pictures)
         sorted_files.not_read.extend(contents.left_out)
         reading.broken_archives(contents.broken)
         reading.tables(sorted_files.tables)

@@ -17,7 +17,14 @@ from typing import Any
 from infinity import storage
 from infinity.data.images.decoding import LFS_POINTER, UnreadableError, is_lfs_pointer
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.folders.caption_files import ENDINGS, MAX_TEXT_BYTES, RARE_ENDINGS, TEXT_ENDINGS, fields_of
+from infinity.data.sources.folders.caption_files import (
+    ENDINGS,
+    MAX_TEXT_BYTES,
+    RARE_ENDINGS,
+    TEXT_ENDINGS,
+    CaptionFiles,
+    fields_of,
+)
 from infinity.data.sources.folders.file_names import PICTURE_ENDINGS
 from infinity.data.sources.folders.label_files import PNG_HEADER_BYTES, is_grey_or_palette
 from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions, SourceError
@@ -130,7 +137,8 @@ class ShardSlice:
             fields = self._fields(sample, reader)
             found = self.columns.captions_of(fields, self.captions)
             if found.caption is None and not fields:
-                found = RowCaptions(found=f"no caption in {', '.join(member.name for member in sample[:5])}")
+                names = ", ".join(member.name for member in sample[:5])
+                found = RowCaptions(found=f"no caption in {names}; if a table has it, unpack the shard first")
             url = next((fields[name] for name in self.columns.urls(fields) if isinstance(fields[name], str)), None)
             captions = {**found.fields, "url": url}
             data = _content(picture, reader, MAX_PICTURE_BYTES)
@@ -305,6 +313,7 @@ def _indexed(uri: str, reader: ShardBytes) -> _Index:
 def _index(reader: ShardBytes, is_dotted: bool = False) -> _Index:
     """Index a shard by its headers: do the files of each sample lie beside each other, as they should?"""
     begins, seen = array("q"), set[str]()
+    whole = apart = False
     for sample in samples(reader, is_dotted=is_dotted):
         if not is_dotted and _are_several(sample):
             return _index(reader, is_dotted=True)
@@ -313,7 +322,33 @@ def _index(reader: ShardBytes, is_dotted: bool = False) -> _Index:
             return _Index(begins, _joined(reader, is_dotted), is_dotted)
         seen.add(key)
         begins.append(sample[0].begin)
+        has_picture, has_text = _holds(sample)
+        whole, apart = whole or (has_picture and has_text), apart or (has_text and not has_picture)
+    if apart and not whole and len(begins) <= _MAX_JOINED:
+        return _Index(begins, _by_folders(reader, is_dotted), is_dotted)
     return _Index(begins, is_dotted=is_dotted)
+
+
+def _holds(sample: tuple[Member, ...]) -> tuple[bool, bool]:
+    """Return whether a sample has a picture, and whether it has a caption file."""
+    endings = {member.ending for member in sample}
+    return not endings.isdisjoint(PICTURES), not endings.isdisjoint(ENDINGS)
+
+
+def _by_folders(reader: ShardBytes, is_dotted: bool) -> tuple[tuple[Member, ...], ...]:
+    """Return the samples of a packed folder, whose captions lie in a folder or have a name of their own."""
+    groups = list(samples(reader, is_dotted=is_dotted))
+    files = CaptionFiles(member.name for group in groups for member in group)
+    members_by_name = {member.name: member for group in groups for member in group}
+    captions = {
+        group[0].name: tuple(members_by_name[name] for name in files.of(group[0].name))
+        for group in groups
+        if _holds(group)[0]
+    }
+    used = {member.name for those in captions.values() for member in those}
+    return tuple(
+        (*group, *captions.get(group[0].name, ())) for group in groups if not all(each.name in used for each in group)
+    )
 
 
 def _are_several(sample: tuple[Member, ...]) -> bool:

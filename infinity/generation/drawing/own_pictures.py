@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from infinity.data.images.decoding import MAX_PIXELS, as_shown, check_header, decode, plain
+from infinity.data.memory import LEAST_PICTURE_BYTES
 from infinity.generation.drawing.drawer import Drawer
 from infinity.generation.drawing.redo import redo
 from infinity.generation.editing.sources import PictureBits, bits_of_image, decoded_bits
@@ -31,7 +32,7 @@ def source_of(drawer: Drawer, data: bytes, *, where: str, max_pixels: int = MAX_
         settings = drawing_in(data, where=where)
     except ValueError:
         settings = None
-    return _bits(drawer, plain(decode(data, max_pixels).image), settings)
+    return _bits(drawer, plain(decode(data, max_pixels, LEAST_PICTURE_BYTES).image), settings)
 
 
 def source_of_image(drawer: Drawer, image: Image.Image) -> PictureBits:

@@ -14,6 +14,7 @@ from torch import Tensor
 from infinity.data.images.decoding import MAX_PIXELS, as_shown, check_opened, decode
 from infinity.data.images.orientation import upright
 from infinity.data.images.rgb import with_alpha
+from infinity.data.memory import LEAST_PICTURE_BYTES
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
@@ -66,7 +67,7 @@ def mask_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H W"
         UnreadableError: The bytes are not a picture.
     """
     clear = transparent_pixels(data, max_pixels)
-    return _white(decode(data, max_pixels).image) if clear is None else clear
+    return _white(decode(data, max_pixels, LEAST_PICTURE_BYTES).image) if clear is None else clear
 
 
 def transparent_pixels(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H W"] | None:
@@ -75,7 +76,7 @@ def transparent_pixels(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.nda
     Raises:
         UnreadableError: The bytes are not a picture.
     """
-    decode(data, max_pixels)  # refuses what is damaged, hostile or too large
+    decode(data, max_pixels, LEAST_PICTURE_BYTES)  # refuses what is damaged, hostile or too large
     with Image.open(io.BytesIO(data)) as image:
         return _clear(image)
 

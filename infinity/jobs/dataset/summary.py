@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
+from infinity.data.images.decoding import open_unguarded
 from infinity.data.images.fitting import CENTRE, fit
 from infinity.data.images.rgb import to_rgb
 from infinity.reporting.summary import DatasetSummary
@@ -54,7 +52,7 @@ def summarize(manifest: Manifest, thumbnails: str) -> DatasetSummary:
 
 def small_picture(manifest: Manifest, row: int, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     """Return a picture, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
-    image = Image.open(io.BytesIO(manifest.read_image(row)))
+    image = open_unguarded(manifest.read_image(row))
     image.draft(None, (2 * size_px[1], 2 * size_px[0]))
     return fit(to_rgb(image), size_px, CENTRE)
 

@@ -16,7 +16,15 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columns import HOW_TO_NAME, TEXT_FIELDS, SourceColumns, is_address, place_of, shown
+from infinity.data.sources.columns import (
+    HOW_TO_NAME,
+    TEXT_FIELDS,
+    SourceColumns,
+    is_address,
+    place_of,
+    several_pictures,
+    shown,
+)
 from infinity.data.sources.inline_pictures import picture_in_text
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 
@@ -81,6 +89,8 @@ class ColumnarSlice(ABC):
             for value in values.values():
                 if isinstance(value, UnreadableError):
                     raise value
+            if told := next(filter(None, (several_pictures(values[name]) for name in pictures)), ""):
+                raise UnreadableError("bad_row", told)
             captions = self.columns.captions_of(values, self.captions)
             if values.get("reason"):
                 raise UnreadableError(cast(Any, values["reason"]), str(values.get("detail") or ""))
@@ -206,7 +216,9 @@ def _holds_pictures(name: str, kind: pa.DataType) -> bool:
         return True
     if _is_list(kind):
         return not _is_text(kind.value_type) and _holds_pictures(name, kind.value_type)
-    return name.lower() not in FORMAT_COLUMNS and (_is_text(kind) or pa.types.is_struct(kind))
+    if pa.types.is_struct(kind):
+        return name.lower() not in FORMAT_COLUMNS or kind.get_field_index("bytes") >= 0
+    return name.lower() not in FORMAT_COLUMNS and _is_text(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -241,7 +253,7 @@ def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | No
     path: str | None = None
     for name in names:
         value = values[name]
-        if isinstance(value, list):  # several pictures of one row: its first
+        if isinstance(value, list):
             value = value[0] if value else None
         for part in (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value,):
             if isinstance(part, bytes) and data is None:

@@ -36,7 +36,8 @@ FOLDERS |= {"annotations", "annotation", "metadata", "json", "jsons"}
 ALONE = ("caption", "text", "prompt", "description")
 """Names of the caption file of a folder with one picture; names of caption files may also end in one of these."""
 
-_SUFFIX = re.compile(rf"(.*[^/])[-_.](?:{'|'.join(ALONE)})", re.IGNORECASE)
+_OF_TAKEOUT = "suppl[a-z-]*"  # photo.jpg.supplemental-metadata.json, whose end is cut off where names are long
+_SUFFIX = re.compile(rf"(.*[^/])[-_.](?:{'|'.join(ALONE)}|{_OF_TAKEOUT})", re.IGNORECASE)
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
@@ -63,8 +64,9 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
         else:
             (rare if ending_of(name) in RARE_ENDINGS else texts).append(text)
         labels = labels or (f"{name}: labels ({kind}), no caption" if kind else "")
-    if not any(map(str.strip, texts)) and not columns.longs(fields) and not columns.shorts(fields):
-        texts = rare or texts
+    texts = [text for text in texts if text.strip()]
+    if not texts and not columns.longs(fields) and not columns.shorts(fields):
+        texts = rare
         if labels and not any(map(str.strip, texts)):
             raise UnreadableError("labels", labels)
     if texts:  # a caption of its own counts more than what the JSON repeats

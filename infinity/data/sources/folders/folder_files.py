@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -29,8 +29,8 @@ from infinity.data.sources.tables.packed import is_packed_table, unpacked
 from infinity.data.sources.webdataset import SHARD_ENDINGS
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
-LINES = (".jsonl", ".ndjson")
-SEPARATED = (".csv", ".tsv")
+LINES = (".jsonl", ".ndjson", ".jsonlines")
+SEPARATED = (".csv", ".tsv", ".tab")
 LISTS = (".txt", ".token")
 TABLES = (*LINES, *SEPARATED, ".json", *LISTS, *PACKED_TABLES)
 """Endings of tables of text, packed ones too."""
@@ -46,7 +46,7 @@ _MAX_LISTS = 64
 """Texts without a picture that are looked into, since one of them may be a list of captions."""
 
 PACKED = (".zip", ".rar", ".7z", ".gz", ".bz2", ".xz", ".zst")
-_PACKED_PART = re.compile(r"\.(?:z\d\d|r\d\d|zip\.\d{3}|7z\.\d{3}|tar\.\d{3})$")
+_PACKED_PART = re.compile(r"\.(?:z\d\d|r\d\d|(?:zip|7z|tar|tgz|tar\.\w+)\.(?:part)?[-_]?(?:\d{2,3}|[a-z]{2}))$")
 _REWRITE = "write its pictures and captions as webdataset shards or Parquet first"
 _ADVICE = {
     (".tfrecord", ".tfrecords", ".mdb", ".lmdb", ".h5", ".hdf5", ".npz", ".npy", ".beton", ".rec", ".mat"): _REWRITE,
@@ -97,7 +97,12 @@ class FolderFiles:
 
     @classmethod
     def of(
-        cls, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str], captions: CaptionFiles
+        cls,
+        files: tuple[str, ...],
+        columns: SourceColumns,
+        kind: Callable[[str], str],
+        captions: CaptionFiles,
+        pictures: Set[str] = frozenset(),
     ) -> FolderFiles:
         """Sort the files of a folder.
 
@@ -105,9 +110,10 @@ class FolderFiles:
             files: URIs of all files.
             kind: Function that tells the kind of a file that is a source itself, see ``Opening.kind``.
             captions: Caption files of the folder's pictures.
+            pictures: Names of the pictures, with and without their endings.
         """
         sorted_files = cls()
-        sorting = _Sorting(files, columns, kind, captions, sorted_files)
+        sorting = _Sorting(files, columns, kind, captions, sorted_files, pictures)
         for file in files:
             try:
                 sorting.add(file)
@@ -146,7 +152,9 @@ class _Sorting:
         kind: Callable[[str], str],
         captions: CaptionFiles,
         into: FolderFiles,
+        pictures: Set[str] = frozenset(),
     ) -> None:
+        self._pictures = pictures
         self._columns, self._kind, self._into = columns, kind, into
         self._metadata = frozenset(_metadata(files))
         self._beside = _beside(files)
@@ -225,7 +233,7 @@ class _Sorting:
         self._lists += 1
         if self._lists <= _MAX_LISTS and _holds_labels(file):
             self._into.not_read.append((file, LABELS))
-        elif self._lists <= _MAX_LISTS and list_form(file, self._columns) is not None:
+        elif self._lists <= _MAX_LISTS and list_form(file, self._columns, self._pictures) is not None:
             self._source(file, self._into.lists)
         else:
             self._into.not_read.append((file, "texts without a picture of their name"))
@@ -286,17 +294,18 @@ def _why_not(file: str) -> str:
 
 
 def first_fields(uri: str) -> dict[str, Any]:
-    """Return the fields of the first line of a JSON-lines file that is an object; none where no early line is one."""
+    """Return the fields of the first lines of a JSON-lines file that are objects, each as the first that has it."""
     start = decoded(storage.read_bytes(uri, start=0, length=_CHUNK_BYTES), "replace")
     lines = (line for line in start.split("\n") if line.strip())
+    found: dict[str, Any] = {}
     for line in islice(lines, _LINES_LOOKED_AT):
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(fields, dict):
-            return fields
-    return {}
+            found |= {name: value for name, value in fields.items() if name not in found}
+    return found
 
 
 def is_document(uri: str) -> bool:

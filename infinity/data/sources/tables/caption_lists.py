@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 
 from infinity import storage
@@ -24,6 +25,7 @@ _DELIMITERS = ("|", "\t", ",", ";")
 _TYPED = (": ", " ")
 """What stands behind the picture where nothing else separates; only words count as captions then, not labels."""
 _WORDS = re.compile(r"[^\W\d_]+\W+[^\W\d_]+|[\u3040-\u30ff\u3400-\u9fff]{2}")
+_LETTER = re.compile(r"[^\W\d_]")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # captions hold the other ends of lines that Python knows
 _OPEN_CELL = re.compile(r'(?:^|[|\t,;]) *"(?:[^"]|"")*$')
 
@@ -47,15 +49,18 @@ class ListForm:
     is_url: bool = False
 
 
-def list_form(uri: str, columns: SourceColumns) -> ListForm | None:
+def list_form(uri: str, columns: SourceColumns, pictures: Set[str] = frozenset()) -> ListForm | None:
     """Return the form of a list of captions by its first lines; None if it is none.
+
+    Args:
+        pictures: Names of pictures of the source without their endings, which lists may use too.
 
     Raises:
         StorageError: The file cannot be read.
     """
     start = storage.read_bytes(uri, start=0, length=_LOOKED_AT)
     lines = _lines(decoded(start, "replace"))
-    return _with_header(lines, columns) or _without_header(lines) if lines else None
+    return _with_header(lines, columns) or _without_header(lines, pictures) if lines else None
 
 
 def list_rows(uri: str, form: ListForm) -> Rows:
@@ -142,11 +147,11 @@ def _with_header(lines: list[str], columns: SourceColumns) -> ListForm | None:
     return None
 
 
-def _without_header(lines: list[str]) -> ListForm | None:
+def _without_header(lines: list[str], pictures: Set[str]) -> ListForm | None:
     for delimiter in _DELIMITERS:
         rows = [line.split(delimiter) for line in lines[:16]]
         for place in range(min(map(len, rows))):
-            named = [_is_picture(cells[place]) for cells in rows]
+            named = [_is_picture(cells[place]) or _name(cells[place]) in pictures for cells in rows]
             addresses = [is_address(cells[place]) for cells in rows]
             if all(named) or all(addresses):
                 caption = _caption_place(rows, place)
@@ -165,14 +170,19 @@ def _are_typed(rows: list[list[str]]) -> bool:
 
 
 def _caption_place(rows: list[list[str]], picture: int) -> int | None:
-    """Return the place of the cells with the most text."""
-    lengths: dict[int, int] = {}
-    for cells in rows:
-        for place in range(min(map(len, rows))):
-            if place != picture:
-                lengths[place] = lengths.get(place, 0) + len(cells[place])
+    """Return the place of the cells with the most text; names of further pictures and numbers are none."""
+    lengths = {
+        place: sum(len(cells[place]) for cells in rows)
+        for place in range(min(map(len, rows)))
+        if place != picture and any(_LETTER.search(cells[place]) and not _is_picture(cells[place]) for cells in rows)
+    }
     return max(lengths, key=lambda place: lengths[place]) if lengths else None
 
 
 def _is_picture(cell: str) -> bool:
-    return _NUMBER.sub("", cell.strip()).lower().endswith(PICTURE_ENDINGS)
+    return _name(cell).lower().endswith(PICTURE_ENDINGS)
+
+
+def _name(cell: str) -> str:
+    """Return a picture without the number of its caption."""
+    return _NUMBER.sub("", cell.strip())

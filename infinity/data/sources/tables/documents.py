@@ -78,9 +78,9 @@ class Array:
         """Return a row per element."""
         inside = content.values() if isinstance(content, Mapping) else (content,)
         arrays = [_unpacked(value) for value in inside if isinstance(value, list)]
-        found = [rows for rows in arrays if _is_captioned(_first_object(rows), columns)]
+        found = [rows for rows in arrays if _is_captioned(_first_captioned(rows, columns), columns)]
         if len(arrays) > 1:  # of images, licenses and boxes only what has captions
-            found = [rows for rows in found if _has_caption_column(_first_object(rows), columns)]
+            found = [rows for rows in found if _has_caption_column(_first_captioned(rows, columns), columns)]
         return [row for rows in found for row in rows] if found else None
 
 
@@ -192,8 +192,9 @@ def _unpacked(rows: list[Any]) -> list[Any]:
     return [row["row"] if isinstance(row, dict) and isinstance(row.get("row"), dict) else row for row in rows]
 
 
-def _first_object(rows: list[Any]) -> Any:
-    return next((row for row in rows if isinstance(row, dict)), None)
+def _first_captioned(rows: list[Any], columns: SourceColumns) -> Any:
+    """Return the first row that names a picture, since chats mix in rows without one."""
+    return next((row for row in rows if _is_captioned(row, columns)), None)
 
 
 def _names_picture(text: Any) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.layouts.addressed import ADDRESSED
 from benchmarks.layouts.cases import Layout, outcome
+from benchmarks.layouts.further import FURTHER
 from benchmarks.layouts.labelled import ALL_LAYOUTS
 from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.published import PUBLISHED
@@ -51,7 +52,7 @@ OTHER_WORDS = (
     "layout",
     [
         each
-        for each in (*ODD, *TOOLS, *PUBLISHED, *TRAINERS, *ADDRESSED)
+        for each in (*ODD, *TOOLS, *PUBLISHED, *TRAINERS, *ADDRESSED, *FURTHER)
         if each.kept == each.rows == 3 and not each.refused and each.name not in OTHER_WORDS
     ],
     ids=lambda layout: layout.name,
