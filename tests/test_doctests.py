@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.every_case
-
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("infinity", "flows", "infra")
 

@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lanes import MOST_CASES, TOGETHER, claimed, files_of, sample_of, units_of, verdict
+from tests.lanes import TOGETHER, claimed, units_of, verdict
 
 REPOSITORY = Path(__file__).parents[1]
 CONFTEST = """import os
@@ -115,90 +116,45 @@ def test_many_failures_and_a_run_that_asks_for_it_get_no_second_try(tmp_path: Pa
     assert (done.returncode, ran.count("it")) == (1, 1)
 
 
-IMPORTED = """from pathlib import Path
-with (Path(__file__).parent / "ran").open("a") as file:
-    file.write(f"imported {Path(__file__).stem}\\n")
-"""
+class Item:
+    """What lanes ask a test for."""
+
+    def __init__(self, file: str, name: str, *fixtures: str, mark: str = "") -> None:
+        self.nodeid, self.fixturenames, self._mark = f"{file}::{name}", fixtures, mark
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return self._mark if name == self._mark else None
 
 
-def test_a_file_is_imported_once_and_one_that_cannot_be_makes_a_bad_run(tmp_path: Path) -> None:
-    (tmp_path / "test_two.py").write_text(IMPORTED + SECOND.replace("FAILS", "False"))
-    done, ran = lanes(tmp_path, IMPORTED + SECOND.replace("FAILS", "False"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(ran) == ["imported test_one", "imported test_two", "it", "it", "other", "other"]
-    done, _ = lanes(tmp_path, "import nothing_of_this_name")
-    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout + done.stderr
+def test_files_that_need_the_server_go_together_and_all_others_alone() -> None:
+    items: list[Any] = [
+        Item("tests/a.py", "one"),
+        Item("tests/flows/b.py", "two"),
+        Item("tests/infra/c.py", "three"),
+        Item("tests/infra/c.py", "four", "prefect_server", "prefect_stack"),
+        Item("tests/infra/d.py", "five", "tmp_path"),
+    ]
+    units = {unit: [item.nodeid.partition("::")[2] for item in tests] for unit, tests in units_of(items).items()}
+    assert units == {"tests/a.py": ["one"], TOGETHER: ["two", "three", "four"], "tests/infra/d.py": ["five"]}
 
 
-MANY = """import pytest
-from pathlib import Path
-MARK
-@pytest.mark.parametrize("number", range(20))
-def test_it(number):
-    with (Path(__file__).parent / "ran").open("a") as file:
-        file.write(f"{number}\\n")
-"""
-OPTION = """def pytest_addoption(parser):
-    parser.addoption("--exhaustive", action="store_true")
-"""
-
-
-def test_of_many_cases_a_sample_runs_and_all_if_asked_for(tmp_path: Path) -> None:
-    _, ran = lanes(tmp_path / "sample", MANY.replace("MARK", ""))
-    assert ran == ["0", "9", "19"]
-    every = [str(number) for number in range(20)]
-    assert lanes(tmp_path / "things", MANY.replace("MARK", "@pytest.mark.every_case"))[1] == every
-    itself = MANY.replace("MARK", "@pytest.fixture\ndef exhaustive(): ...").replace("(number)", "(number, exhaustive)")
-    assert lanes(tmp_path / "itself", itself)[1] == every
-    folder = tmp_path / "all"
-    folder.mkdir()
-    (folder / "test_one.py").write_text(MANY.replace("MARK", ""))
-    (folder / "conftest.py").write_text(CONFTEST + OPTION)
-    command = [sys.executable, "-m", "tests.lanes", "--lanes", "1", "--exhaustive", "-q", str(folder)]
-    subprocess.run(command, cwd=REPOSITORY, env=PLAIN, check=True, capture_output=True, timeout=600)
-    assert (folder / "ran").read_text().split() == every
-
-
-def test_a_sample_has_the_first_and_the_last_case_of_every_test_and_nothing_twice() -> None:
-    for count in range(1, 60):
-        ids = [f"tests/a.py::test_it[{number}]" for number in range(count)]
-        sample = sample_of([*ids, "tests/a.py::test_other"])
-        assert {ids[0], ids[-1], "tests/a.py::test_other"} <= sample
-        assert len(sample) == min(count, MOST_CASES) + 1
-
-
-def test_arguments_name_files_and_keep_what_is_chosen_of_them(tmp_path: Path) -> None:
-    for name in ("tests/a/test_one.py", "tests/test_two.py", "tests/helper.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    one, two = "tests/a/test_one.py", "tests/test_two.py"
-    assert files_of(["tests"], tmp_path) == {one: [one], two: [two]}
-    assert files_of([f"{one}::test_a", f"{one}::test_b", two], tmp_path) == {
-        one: [f"{one}::test_a", f"{one}::test_b"],
-        two: [two],
-    }
-
-
-TEXTS = {
-    "tests/a.py": "def test_one(): ...",
-    "tests/b.py": "@pytest.mark.ray\ndef test_two(): ...",
-    "tests/flows/c.py": "def test_three(): ...",
-    "tests/infra/d.py": "def test_four(tmp_path: Path, prefect_server: str): ...",
-    "tests/e.py": "the prefect_server and a mark of rays",
-}
-
-
-def test_files_that_need_the_server_go_together_first_and_heavy_ones_before_others() -> None:
-    assert list(units_of(TEXTS).items()) == [
-        (TOGETHER, ["tests/flows/c.py", "tests/infra/d.py"]),
-        *((file, [file]) for file in ("tests/b.py", "tests/a.py", "tests/e.py")),
+def test_heavy_files_come_first_and_are_left_alone_by_the_light_lane(tmp_path: Path) -> None:
+    items: list[Any] = [
+        Item("tests/a.py", "one"),
+        Item("tests/b.py", "two"),
+        Item("tests/b.py", "three", mark="ray"),
+        Item("tests/flows/c.py", "four"),
+        Item("tests/d.py", "five"),
     ]
 
+    def names(folder: str, *, light: bool) -> list[str]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return [item.nodeid.partition("::")[2] for item in claimed(items, tmp_path / folder, light=light)]
 
-def test_heavy_files_are_left_alone_by_the_light_lane(tmp_path: Path) -> None:
-    assert list(claimed(TEXTS, tmp_path, light=True)) == [["tests/a.py"], ["tests/e.py"]]
-    assert list(claimed(TEXTS, tmp_path)) == [["tests/flows/c.py", "tests/infra/d.py"], ["tests/b.py"]]
-    assert list(claimed(TEXTS, tmp_path)) == []
+    assert names("alone", light=False) == ["four", "two", "three", "one", "five"]
+    assert names("shared", light=True) == ["one", "five"]
+    assert names("shared", light=False) == ["four", "two", "three"]
+    assert names("shared", light=False) == []
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,6 @@ from tests.fixtures.data.pictures_on_disk import good_folder
 from tests.fixtures.data.small_world import write_model
 from tests.fixtures.documents import REPOSITORY, Command, blocks, commands, documents, example_commands, name_of
 
-pytestmark = pytest.mark.every_case
-
 COMMANDS = [command for document in documents() for command in commands(document)] + example_commands()
 PYTEST_OPTIONS = {"-s": False, "-x": False, "-q": False, "--exhaustive": False, "--share": True, "-k": True}
 """Options of pytest that documents use, and whether a value follows."""

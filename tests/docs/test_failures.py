@@ -9,8 +9,6 @@ import pytest
 
 from tests.fixtures.documents import REPOSITORY, tables
 
-pytestmark = pytest.mark.every_case
-
 PAGE = REPOSITORY / "docs" / "operations.md"
 ROOMS = ("infinity", "flows", "infra")
 

@@ -13,8 +13,6 @@ import yaml
 from infinity.version import __version__
 from tests.fixtures.documents import REPOSITORY, documents, name_of, prose_lines, tables, without_blocks
 
-pytestmark = pytest.mark.every_case
-
 MAX_PROSE_CHARS = 100
 MAX_COLUMNS = 6
 MAX_CELL_CHARS = 250

@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from tests.fixtures.documents import REPOSITORY
 
-pytestmark = pytest.mark.every_case
-
 TEXT = (REPOSITORY / "docs" / "questions.md").read_text(encoding="utf-8")
 ANSWERS = re.findall(r"^```bash\n(.*?)^```\n\n```text\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 

@@ -21,8 +21,6 @@ from infinity.jobs.cluster.connection import in_process
 from infinity.scenes.drawing import ScenesConfig, write_scenes
 from tests.fixtures.data.small_world import write_data, write_model
 
-pytestmark = pytest.mark.every_case
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PAGES = (
     "scenes", "emoji", "paper_2b", "finetune", "generate", "evaluate", "add_a_filter", "add_a_metric",

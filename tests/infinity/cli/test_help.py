@@ -11,8 +11,6 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 
-pytestmark = pytest.mark.every_case
-
 GROUPS = {
     "Model": (
         "generate",
