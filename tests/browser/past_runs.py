@@ -102,7 +102,8 @@ return new Promise(done => {
 });
 """
 """Waits in the page until it shows some words, behind a tab where one is named; the browser's own clock counts from the
-request. A tab is clicked again every half second, since a page that is not ready yet forgets a click. Asked from outside, a page with many elements takes seconds to say what it shows."""
+request. A tab is clicked again every half second, since a page that is not ready yet forgets a click. Asked from
+outside, a page with many elements takes seconds to say what it shows."""
 
 
 def seconds_until(browser: Browser, url: str, tab: str, words: Sequence[str]) -> float:

@@ -150,9 +150,22 @@ def _flow(command: Command) -> Any:
     return getattr(importlib.import_module(f"flows.{module}"), module)
 
 
-@named(of_tool("prefect"))
+@named([command for command in of_tool("prefect") if command.words[1:3] != ("deployment", "run")])
+def test_other_commands_of_prefect_exist(command: Command) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "prefect", *command.words[1:3], "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert told.returncode == 0, f"{command}: {told.stderr[-500:]}"
+    for word in command.words[3:]:
+        assert not word.startswith("--") or word in told.stdout, f"{command}: no {word}"
+
+
+@named([command for command in of_tool("prefect") if command.words[1:3] == ("deployment", "run")])
 def test_deployments_take_the_parameters_that_are_given(command: Command) -> None:
-    assert command.words[1:3] == ("deployment", "run"), f"{command}: expected prefect deployment run"
     flow = _flow(command)
     rest = [word for word in command.words[4:] if word != "--watch"]
     assert set(rest[::2]) <= {"--param"}, str(command)

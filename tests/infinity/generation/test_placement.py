@@ -20,8 +20,9 @@ from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.pipeline import Pipeline, save_model
 from infinity.text import T5TextConfig
-from infinity.transformer import Transformer, precision
+from infinity.transformer import Transformer
 from infinity.transformer.adapters.lora import Adapter, LowRank
+from infinity.transformer.number_formats import precision
 from tests.fixtures.data.small_world import RESOLUTION, TRANSFORMER, write_model
 from tests.fixtures.models.published_files import write_t5
 
