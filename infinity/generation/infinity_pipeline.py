@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -38,6 +38,7 @@ from infinity.transformer.number_formats.float8 import check_float8
 from infinity.transformer.number_formats.quantized import WeightForm
 
 _PIECE_BYTES = 2**24
+_T = TypeVar("_T")
 
 
 class InfinityPipeline(Editor):
@@ -98,23 +99,18 @@ class InfinityPipeline(Editor):
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
-        placement = ModelPlacement(
-            text_device=text_device, release_text=release_text, offload=offload, memory_gb=memory_gb
-        )
+        about: dict[str, Any] = {
+            "text_device": text_device,
+            "release_text": release_text,
+            "offload": offload,
+            "memory_gb": memory_gb,
+        }
+        forms: dict[str, Any] = {"quantized": quantize, "cache": cache, "placement": ModelPlacement(**about)}
         bfloat16, device = is_bfloat16(dtype), best_device() if device is None else device
         model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
-        pipeline = Pipeline.load(
-            folder,
-            device,
-            bfloat16=bfloat16,
-            compiled=compiled,
-            graphs=graphs,
-            quantized=quantize,
-            cache=cache,
-            placement=placement,
-        )
+        pipeline = Pipeline.load(folder, device, bfloat16=bfloat16, compiled=compiled, graphs=graphs, **forms)
         pipe = cls(pipeline, folder)
         pipe.watermark = watermark
         return pipe
@@ -199,10 +195,7 @@ class InfinityPipeline(Editor):
             return self.draw(wanted, seeds, sampling, ratio, steering=PictureSteering(on_scale=on_scale), **how)
         if on_scale is not None:
             raise ValueError("callback_on_scale: pictures with adapters of their own have no previews; leave one out")
-        if not isinstance(adapters, Sequence) or len(adapters) * count != len(wanted):
-            raise ValueError(f"adapters: expected one list of pairs for each of {len(wanted) // count} prompts")
-        each = [pairs for pairs in adapters for _ in range(count)]
-        return self.draw_each(wanted, seeds, each, sampling, ratio, **how)
+        return self.draw_each(wanted, seeds, _of_each_picture(adapters, wanted, count), sampling, ratio, **how)
 
     def save_pretrained(self, folder: str) -> str:
         """Copy the model folder to another place, a local path or an ``s3://`` URI, and return its URI.
@@ -242,3 +235,10 @@ class InfinityPipeline(Editor):
         """
         with tempfile.TemporaryDirectory() as folder:
             return upload_model(Path(self.save_pretrained(folder)), name, private=private)
+
+
+def _of_each_picture(adapters: Sequence[_T], wanted: Sequence[str], count: int) -> list[_T]:
+    """Return what is given for each prompt, for each of its pictures."""
+    if not isinstance(adapters, Sequence) or len(adapters) * count != len(wanted):
+        raise ValueError(f"adapters: expected one list of pairs for each of {len(wanted) // count} prompts")
+    return [pairs for pairs in adapters for _ in range(count)]

@@ -19,7 +19,7 @@ from infinity.generation.device import check_device, own_defaults
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.graphs import capture_scales
 from infinity.generation.passes import generate_in_passes
-from infinity.generation.placement import ModelPlacement, offload_blocks
+from infinity.generation.placement import ModelPlacement
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
@@ -184,10 +184,7 @@ class Pipeline:
         if quantized == "float8":
             check_float8(torch.device(device))
         placement = placement or ModelPlacement()
-        if placement.offload and (compiled or graphs):
-            raise ValueError(
-                "offload: weights that come and go are neither compiled nor captured; leave one of them out"
-            )
+        placement.check(is_fixed=compiled or graphs)
         model = load_checkpoint(model_uri, kind=KIND)
         is_smaller = quantized is not None or in_bfloat16  # then float32 weights stay in the file until their turn
         config, transformer = _transformer_of(model, is_shared=is_smaller)
@@ -206,8 +203,7 @@ class Pipeline:
             store_products_as(transformer, torch.bfloat16)
         if is_smaller:
             _copy_mapped(transformer)
-        placed = offload_blocks(transformer, device) if placement.offload else transformer.to(device)
-        models = placed, tokenizer.to(device), text_encoder
+        models = placement.put(transformer, device), tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)
         if graphs:

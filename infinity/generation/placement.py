@@ -43,6 +43,24 @@ class ModelPlacement(Config):
         """Working memory of a pass in bytes."""
         return None if self.memory_gb is None else max(1, int(self.memory_gb * 1e9))
 
+    def check(self, *, is_fixed: bool) -> None:
+        """Refuse what cannot be together.
+
+        Args:
+            is_fixed: Whether blocks are compiled or captured, which fixes where their weights lie.
+
+        Raises:
+            ValueError: Weights that are offloaded do not stay where they are.
+        """
+        if self.offload and is_fixed:
+            raise ValueError(
+                "offload: weights that come and go are neither compiled nor captured; leave one of them out"
+            )
+
+    def put(self, transformer: Transformer, device: str) -> Transformer:
+        """Return a transformer whose weights lie on a device, or wait for it on the CPU."""
+        return offload_blocks(transformer, device) if self.offload else transformer.to(device)
+
     def text_encoder(self, config: TextConfig, device: str) -> TextEncoder:
         """Return the text encoder, on its device.
 

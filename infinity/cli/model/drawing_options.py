@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -140,11 +140,18 @@ def loaded(
     bfloat16: bool | None = None,
     quantize: str | None = None,
     cache: str | None = None,
-    text_device: str | None = None,
-    release_text: bool = False,
-    offload: bool = False,
+    **placed: Any,
 ) -> InfinityPipeline:
     """Return a model with its adapters.
+
+    Args:
+        checkpoint: Model folder, or folder of a run.
+        device: Where to compute; None for the fastest.
+        lora: Places of adapters, with a scale behind a colon.
+        bfloat16: Whether products are bfloat16; None for what is usual on the device.
+        quantize: Form of the blocks' weights.
+        cache: Form of keys and values.
+        placed: Where parts of the model lie, as ``InfinityPipeline.from_pretrained`` has it.
 
     Raises:
         ValueError: The device, the model or an adapter is not there, or they do not belong together.
@@ -158,16 +165,8 @@ def loaded(
 
     kind, form = check_weight_form(quantize), check_cache_form(cache)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
-    pipe = InfinityPipeline.from_pretrained(
-        checkpoint,
-        device=check_device(device),
-        dtype=dtype,
-        quantize=kind,
-        cache=form,
-        text_device=text_device,
-        release_text=release_text,
-        offload=offload,
-    )
+    where = check_device(device)
+    pipe = InfinityPipeline.from_pretrained(checkpoint, device=where, dtype=dtype, quantize=kind, cache=form, **placed)
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe

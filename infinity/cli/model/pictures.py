@@ -69,17 +69,8 @@ def generate(
         later = None if later_prompt is None else (later_prompt, 1 if later_scale is None else later_scale)
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         make_picture_folder(output)
-        pipe = options.loaded(
-            checkpoint,
-            device,
-            lora,
-            bfloat16=bfloat16,
-            quantize=quantize,
-            cache=cache,
-            text_device=text_device,
-            release_text=release_text,
-            offload=offload,
-        )
+        placed: dict[str, Any] = {"text_device": text_device, "release_text": release_text, "offload": offload}
+        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize, cache=cache, **placed)
         pipe.watermark = watermark
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)

@@ -158,11 +158,7 @@ def estimate(
     if spec.workers.keep_gathered:
         activations += held["weights"]  # at most: in bfloat16 it is about half
     stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores its shard (decision 38)
-    if spec.workers.offload:
-        resting = set(kept)
-    else:
-        on_cpu = {"average": spec.loop.ema_on_cpu, "optimizer": spec.optimizer.states_on_cpu}
-        resting = {name for name, is_there in on_cpu.items() if is_there and on_gpu}
+    resting = set(kept) if spec.workers.offload else _on_cpu(spec)
     host = sum(kept[name] for name in resting)
     kept |= dict.fromkeys(resting, 0)
     saving = host + stored + 2 * min(stored, MAX_FILE_BYTES)
@@ -181,6 +177,12 @@ def estimate(
         flops_per_step=flops,
         num_steps=spec.loop.num_steps,
     )
+
+
+def _on_cpu(spec: AnyTrainSpec) -> set[str]:
+    """Return what of a training beside a GPU rests in the memory of the CPU."""
+    on_cpu = {"average": spec.loop.ema_on_cpu, "optimizer": spec.optimizer.states_on_cpu}
+    return {name for name, is_there in on_cpu.items() if is_there and spec.workers.use_gpu}
 
 
 def seconds_at(spec: AnyTrainSpec, flops_per_s: float) -> float:

@@ -44,7 +44,7 @@ def shard(
             use is on the device.
         bfloat16: Gather weights in bfloat16 where products round them to it anyway, which halves that traffic.
             Gradients are summed in float32.
-        among: Workers that share the weights; groups of so many have copies (HSDP). None for all.
+        among: Workers that share the weights; every group of that size has a copy (HSDP). None for all.
         keep_gathered: Keep the gathered weights of a block until its backward pass.
 
     Raises:
