@@ -35,7 +35,7 @@ from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.saved import load_tokenizer
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.transformer.config import TransformerConfig
 
 DRAWN = SamplingConfig()

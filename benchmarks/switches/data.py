@@ -30,7 +30,7 @@ from infinity.text import BuiltinTextConfig
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig
 from infinity.training.loop import Callbacks, train
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.transformer.config import TransformerConfig
 
 SIZE_PX, NUM_PICTURES, NUM_HELD = 32, 160, 16

@@ -25,7 +25,7 @@ from infinity.training.adversary import Adversary
 from infinity.training.learner import LoopConfig
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.loop import Callbacks, train
-from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.optimizers.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, psnr_db
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, adversary_of

@@ -38,7 +38,7 @@ from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
 from infinity.reporting.plots.curves import read_curves
 from infinity.scenes.drawing import ScenesConfig, training_scene
 from infinity.training.metrics import METRICS_FILE
-from infinity.training.optimizer import make_optimizer
+from infinity.training.optimizers.optimizer import make_optimizer
 from infinity.transformer.model import Transformer
 
 EARLY = 0.1

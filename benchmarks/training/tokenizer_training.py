@@ -21,7 +21,7 @@ from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig
 from infinity.training.loaders.pictures import PictureBatch
-from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.optimizers.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
 from infinity.training.tokenizer.collapse import CollapseConfig

@@ -31,7 +31,7 @@ from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.self_correction import teacher_forcing
 from infinity.training.checkpoints import StateStore
 from infinity.training.metrics import METRICS_FILE
-from infinity.training.optimizer import Algorithm
+from infinity.training.optimizers.optimizer import Algorithm
 from infinity.training.state import generator_for
 from infinity.transformer.loss import token_cross_entropy
 from infinity.transformer.model import Transformer

@@ -113,8 +113,12 @@ def _transformer_of(checkpoint: Checkpoint, *, is_shared: bool = False) -> tuple
     return config, transformer.eval()
 
 
-def _copy_mapped(transformer: Transformer) -> None:
-    """Copy the weights that are still those of a mapped file, which may be replaced while the model draws."""
+def _store(transformer: Transformer, quantized: WeightForm | None, in_bfloat16: bool) -> None:
+    """Store weights in a smaller form, and copy those that are still a mapped file's, which may be replaced later."""
+    if quantized is not None:
+        quantize_products(transformer, quantized)
+    if in_bfloat16:
+        store_products_as(transformer, torch.bfloat16)
     for weights in (*transformer.parameters(), *transformer.buffers()):
         if weights.dtype == torch.float32:
             weights.data = weights.data.clone()
@@ -197,12 +201,8 @@ class Pipeline:
                 f"the text encoder gives {text_encoder.channels}"
             )
         transformer.cache_form = check_cache_form(cache)
-        if quantized is not None:
-            quantize_products(transformer, quantized)
-        if in_bfloat16:
-            store_products_as(transformer, torch.bfloat16)
         if is_smaller:
-            _copy_mapped(transformer)
+            _store(transformer, quantized, in_bfloat16)
         models = placement.put(transformer, device), tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)

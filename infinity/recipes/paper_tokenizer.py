@@ -14,7 +14,7 @@ from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution, Size
 from infinity.training.learner import LoopConfig
 from infinity.training.loaders.mixing import MixedResolution
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig
 from infinity.training.tokenizer.objective import PerceptualConfig, TokenizerLosses

@@ -21,7 +21,7 @@ from infinity.ranges import Count
 from infinity.scales import Resolution, Size
 from infinity.text import T5TextConfig, difference
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.transformer.adapters import AdapterConfig
 from infinity.transformer.number_formats.quantized import Quantization
 

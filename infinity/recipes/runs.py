@@ -25,7 +25,7 @@ from infinity.scenes.drawing import ScenesConfig
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import Algorithm, OptimizerConfig
+from infinity.training.optimizers.optimizer import Algorithm, OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
 from infinity.transformer.config import TransformerConfig

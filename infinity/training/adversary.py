@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.training.distributed.sharding import TensorSource, assign_all, like
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 
 LOSS_AT_START = 2.0
 """Order of magnitude of the hinge loss of an untrained network, and of a trained one that errs now and then."""

@@ -10,7 +10,7 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig, Skipped
 from infinity.training.learner import BatchLoader, InterruptedTraining, LoopConfig, MicroBatch, NonFiniteLossError, Task
 from infinity.training.meter import Meter
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.state import MetricRow, TrainState
 from infinity.training.step import TrainStep
 

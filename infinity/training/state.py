@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from infinity.training.adversary import Adversary
 from infinity.training.distributed.sharding import TensorSource, assign_all, like, whole
-from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
 from infinity.training.host_copies import HostCopies
-from infinity.training.host_states import HostAdamW
+from infinity.training.optimizers.eight_bit import closed, opened
+from infinity.training.optimizers.host_states import HostAdamW
 
 MetricRow = dict[str, float]
 """Metrics of one logged step by name, with its number as "step"."""

@@ -15,7 +15,7 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import clip, gradient_norm, is_sharded, sum_now
 from infinity.training.guard import Skipped
 from infinity.training.learner import LoopConfig, Losses, MicroBatch, NonFiniteLossError, Task
-from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
+from infinity.training.optimizers.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
 from infinity.training.state import MetricRow, TrainState, generator_for
 
 P = TypeVar("P", bound=MicroBatch)

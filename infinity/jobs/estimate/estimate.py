@@ -23,8 +23,8 @@ from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.eight_bit import opened
 from infinity.training.flops import training_flops
+from infinity.training.optimizers.eight_bit import opened
 from infinity.training.transformer.engine import return_freed_memory
 
 CACHE_BYTES = 2**31

@@ -31,7 +31,7 @@ from infinity.training.learner import (
     MicroBatch,
     Task,
 )
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
 
 MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, RAY_FOLDER = "model", "samples", "state", "ray"

@@ -34,7 +34,7 @@ from infinity.training.ema import Ema, averaged
 from infinity.training.learner import BatchLoader, TrainingError
 from infinity.training.loaders.mixing import MixedLoader, MixedResolution
 from infinity.training.loaders.pictures import LoaderConfig, PictureBatch, PictureLoader
-from infinity.training.optimizer import make_optimizer
+from infinity.training.optimizers.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, adversary_of

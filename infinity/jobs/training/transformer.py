@@ -33,7 +33,7 @@ from infinity.training.learner import TrainingError
 from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, EncodedLatents
 from infinity.training.loaders.latents import CaptionEncoder, CaptionFeatures, LatentBatch, LatentLoader
 from infinity.training.loaders.pictures import LoaderConfig
-from infinity.training.optimizer import make_optimizer
+from infinity.training.optimizers.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, check_labels
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from infinity.config import Config
 from infinity.ranges import Count, Natural, NotNegative, ShareBelowOne
 from infinity.training.adversary import AdversarialLoss, Adversary
-from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.optimizers.optimizer import OptimizerConfig, make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ from infinity.jobs.training.worker import judgement
 from infinity.recipes.runs import end_to_end
 from infinity.reporting.plots.curves import read_curves
 from infinity.reporting.plots.reference import reference_for
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.transformer import Transformer
 from tests.fixtures.models.tiny_transformer import tiny_config
 

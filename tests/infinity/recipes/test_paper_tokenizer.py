@@ -16,7 +16,7 @@ from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
 from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.training.optimizer import learning_rate_at
+from infinity.training.optimizers.optimizer import learning_rate_at
 from tests.fixtures.data.training_pictures import make_data
 
 INPUTS = TokenizerInputs(manifest="/data/manifest.parquet", output="/runs")

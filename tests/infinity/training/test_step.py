@@ -13,7 +13,7 @@ from infinity.training.adversary import AdversarialLoss, Adversary
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig
 from infinity.training.learner import LoopConfig, Losses, NonFiniteLossError
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
 from tests.fixtures.jobs.toy_training import BATCH, Numbers, Regression, loader, new_state, run

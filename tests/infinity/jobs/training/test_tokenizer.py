@@ -26,7 +26,7 @@ from infinity.training.ema import averaged
 from infinity.training.learner import NonFiniteLossError, TrainingError
 from infinity.training.loaders.mixing import MixedResolution
 from infinity.training.loop import train
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.tokenizer.objective import PerceptualConfig
 from tests.fixtures.data.training_pictures import RESOLUTION, TOKENIZER, make_data
 from tests.fixtures.faults.killing import train_with_a_kill

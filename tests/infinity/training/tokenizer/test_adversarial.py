@@ -23,7 +23,7 @@ from infinity.training.learner import LoopConfig, Losses
 from infinity.training.loaders.mixing import MixedResolution
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.loop import train
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
 from tests.fixtures.data.training_pictures import RESOLUTION, make_data

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator
 
 RATE = OptimizerConfig(learning_rate=1e-3)

@@ -8,7 +8,7 @@ import torch
 from infinity.training.guard import GuardConfig
 from infinity.training.learner import NonFiniteLossError
 from infinity.training.loop import train
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig, CollapseError
 from infinity.training.tokenizer.objective import TokenizerLosses, _entropies
 from tests.fixtures.data.training_pictures import make_data

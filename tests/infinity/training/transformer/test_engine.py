@@ -13,7 +13,7 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.scales import Resolution
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from infinity.training.state import generator_for
 from infinity.training.transformer import engine
 from infinity.training.transformer.engine import EngineConfig, check_compiler
@@ -233,7 +233,7 @@ def test_eight_bit_means_of_shared_out_weights_are_refused_with_the_reason(
 
 
 def test_eight_bit_means_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    from infinity.training.optimizer import make_optimizer
+    from infinity.training.optimizers.optimizer import make_optimizer
 
     monkeypatch.setitem(__import__("sys").modules, "torchao.optim", None)
     with pytest.raises(ImportError, match="needs the library torchao"):

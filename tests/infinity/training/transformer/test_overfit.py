@@ -10,7 +10,7 @@ from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.tokenizer.pixels import to_pixels
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizers.optimizer import OptimizerConfig
 from tests.fixtures.data.training_pictures import RESOLUTION, make_data
 from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from infinity.training import host_states
 from infinity.training.ema import Ema
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.optimizers import host_states
+from infinity.training.optimizers.optimizer import OptimizerConfig, make_optimizer
 from tests.fixtures.data.training_pictures import make_data
 from tests.fixtures.jobs.toy_training import assert_same
 from tests.fixtures.jobs.training_sessions import LOOP, OPTIMIZER, make_tokenizer, train_here, transformer_spec

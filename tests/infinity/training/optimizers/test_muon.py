@@ -12,8 +12,8 @@ from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import Ema
-from infinity.training.muon import Muon, _by_gram, _by_steps, orthogonal
-from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.optimizers.muon import Muon, _by_gram, _by_steps, orthogonal
+from infinity.training.optimizers.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator
 from infinity.transformer.config import TransformerConfig
@@ -123,7 +123,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(at: int) -> Non
 def test_singular_values_become_about_one(
     has: bool, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infinity.training.muon._dtype", lambda _: torch.bfloat16 if has else torch.float32)
+    monkeypatch.setattr("infinity.training.optimizers.muon._dtype", lambda _: torch.bfloat16 if has else torch.float32)
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * 1e3
     result = orthogonal(matrices)
     assert result.dtype == torch.float32
@@ -211,7 +211,7 @@ def test_workers_share_out_the_matrices_and_together_compute_all_of_them() -> No
 
 
 def test_the_rate_moves_in_all_groups() -> None:
-    from infinity.training.optimizer import set_learning_rate
+    from infinity.training.optimizers.optimizer import set_learning_rate
 
     frozen, moving = new_state(), new_state()
     set_learning_rate(frozen.optimizer, 0.0)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from infinity.config import Config
 from infinity.ranges import Natural, NotNegative, Positive, Share, ShareBelowOne
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.training.eight_bit import eight_bit_adamw
-from infinity.training.host_states import HostAdamW
-from infinity.training.muon import Muon
+from infinity.training.optimizers.eight_bit import eight_bit_adamw
+from infinity.training.optimizers.host_states import HostAdamW
+from infinity.training.optimizers.muon import Muon
 
 Algorithm = Literal["adamw", "muon"]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from torch import nn
 
-from infinity.training.optimizer import OptimizerConfig, learning_rate_at, make_optimizer, split_by_decay
+from infinity.training.optimizers.optimizer import OptimizerConfig, learning_rate_at, make_optimizer, split_by_decay
 
 
 def test_only_matrices_and_kernels_decay() -> None:
