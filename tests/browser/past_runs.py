@@ -92,7 +92,7 @@ const [click, words, LIMIT] = arguments, shows = word => document.body.innerText
 return new Promise(done => {
   let clicked = click ? -500 : Infinity;
   const look = () => {
-    const tab = [...document.querySelectorAll('a, button')].find(each => each.innerText.trim() === click);
+    const tab = [...document.querySelectorAll('a, button, .p-tab')].find(each => each.innerText.trim() === click);
     if (tab && performance.now() - clicked > 500) {
       tab.dispatchEvent(new MouseEvent('mousedown', {bubbles: true, button: 0}));  // what a tab of this UI listens to
       tab.click();
