@@ -143,8 +143,8 @@ def main() -> None:
                 watched = watch(command(output), {"NO_ALBUMENTATIONS_UPDATE": "1"})
                 runs[way].append(
                     {
-                        "wall": args.number / watched.wall_s,
-                        "cpu": args.number / watched.cpu_s,
+                        "per_s": args.number / watched.wall_s,
+                        "per_cpu_s": args.number / watched.cpu_s,
                         "mib": watched.peak_bytes / 2**20,
                     }
                 )
@@ -157,9 +157,9 @@ def _summary(runs: dict[str, list[dict[str, float]]], number: int) -> dict[str, 
     """Return medians, and medians of the ratios of neighbouring runs."""
     told: dict[str, object] = {"pictures": number, "pairs": len(runs["stage"])}
     for way, each in runs.items():
-        told[way] = {name: round(statistics.median(run[name] for run in each), 1) for name in ("wall", "cpu", "mib")}
+        told[way] = {name: round(statistics.median(run[name] for run in each), 1) for name in ("per_s", "per_cpu_s", "mib")}
         if way != "img2dataset" and "img2dataset" in runs:
-            for name in ("wall", "cpu"):
+            for name in ("per_s", "per_cpu_s"):
                 ratios = [a[name] / b[name] for a, b in zip(each, runs["img2dataset"], strict=True)]
                 three = (statistics.median(ratios), min(ratios), max(ratios))
                 told[f"{way} / img2dataset, {name}"] = [round(value, 3) for value in three]

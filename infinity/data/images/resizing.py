@@ -53,6 +53,6 @@ def shrink(
         # The last pixels of the averages may cover a part only.
         options.crop_box = CropBox(0.0, 0.0, image.width / across, image.height / down)
         image = image.reduce((across, down))
-    small = Image.new("RGB", size)
+    small = Image.new("RGB", size, None)  # not filled first: each pixel is written
     Resizer().resize_pil(image, small, options)
     return small
