@@ -1,4 +1,4 @@
-"""Measure drawing, training, tokenizer and saving on one GPU, most worth first, into one JSON file.
+"""Measure drawing, text encoder, training, tokenizer and saving on one GPU, most worth first, into one JSON file.
 
 ``python -m benchmarks.gpu`` on a machine with a CUDA device. Every case runs in a process of its own and ends after
 ``--limit`` seconds, so that a case that does not fit costs only itself. A run that was cut short goes on where it

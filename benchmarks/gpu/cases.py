@@ -16,7 +16,7 @@ from infinity.transformer.number_formats.quantized import WeightForm
 TEXT_TOKENS = 128
 TOKENIZERS = {"2B-released": "d32", "8B-released": "d56-folded"}
 """Tokenizers of the published transformers; every other layout takes "tiny"."""
-GROUPS = ("picture", "train", "encode", "decode", "save")
+GROUPS = ("picture", "text", "train", "encode", "decode", "save")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +82,7 @@ def cases(model: str = "2B-released", size: Size = "1024", larger: str | None = 
     if larger is not None:
         more.append(_picture(larger, size, 1))
     train = _training(model, size)
+    text = [Case(group="text", name=f"{n}-prompts", model=model, size=size, pictures=n) for n in (1, 8)]
     encode = [Case(group="encode", name=f"{n}-pictures", model=model, size=size, pictures=n) for n in (1, 4)]
     decode = [
         Case(group="decode", name=f"{n}-pictures-{'bf16' if half else 'f32'}", model=model, size=size, pictures=n,
@@ -89,7 +90,7 @@ def cases(model: str = "2B-released", size: Size = "1024", larger: str | None = 
         for n, half in ((1, True), (1, False), (4, True))
     ]  # fmt: skip
     save = [Case(group="save", name="state", model=model, size="256", pictures=1, spec=training_spec(model, "256"))]
-    return [*drawing[:1], *train[:1], *drawing[1:], *train[1:3], *decode, *encode, *more, *train[3:], *save]
+    return [*drawing[:1], *train[:1], *drawing[1:], *text, *train[1:3], *decode, *encode, *more, *train[3:], *save]
 
 
 def _picture(model: str, size: Size, number: int, *, compiled: bool = False, guidance_off: int = 0) -> Case:

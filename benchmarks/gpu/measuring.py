@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import drawing, training
+from benchmarks.gpu import drawing, text, training
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.clock import Clock
 from infinity.jobs.cluster.heap import expand_segments
@@ -19,6 +19,7 @@ from infinity.transformer.attention_backend import use_attention
 
 MEASURES = {
     "picture": drawing.picture,
+    "text": text.text,
     "train": training.train,
     "encode": drawing.encode,
     "decode": drawing.decode,

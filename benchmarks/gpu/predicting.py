@@ -122,7 +122,7 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predict_whole(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of the tokenizer, or of a save; the host waits for each tensor that it copies."""
+    """Return the figures of a text encoder, a tokenizer or a save; the host waits for each tensor that it copies."""
     layout = LAYOUTS[case.model]
     if case.group == "save":
         depth = transformer_preset(case.model).depth
@@ -176,7 +176,7 @@ def print_predictions(wanted: list[Case], measured: Path) -> None:
         {
             f"{_scenario(case)}:{LAYOUTS[case.model]}:{depth}"
             for case in predictable
-            for depth in ((1,) if case.group in ("encode", "decode") else (1, 2))
+            for depth in ((1,) if case.group in ("text", "encode", "decode") else (1, 2))
         }
     )
     keys += sorted({_compiled(case) for case in predictable if _is_compiled(case)})
@@ -204,7 +204,7 @@ def _compiled(case: Case) -> str:
 def _scenario(case: Case) -> str:
     if case.group == "save":
         return "save"
-    if case.group in ("encode", "decode"):
+    if case.group in ("text", "encode", "decode"):
         in_float32 = case.group == "decode" and not case.bfloat16
         return f"{case.group}-{case.pictures}{'-f32' if in_float32 else ''}"
     return "draw-trailing" if case.guidance_off else SCENARIOS[case.group]

@@ -157,7 +157,9 @@ def _summary(runs: dict[str, list[dict[str, float]]], number: int) -> dict[str, 
     """Return medians, and medians of the ratios of neighbouring runs."""
     told: dict[str, object] = {"pictures": number, "pairs": len(runs["stage"])}
     for way, each in runs.items():
-        told[way] = {name: round(statistics.median(run[name] for run in each), 1) for name in ("per_s", "per_cpu_s", "mib")}
+        told[way] = {
+            name: round(statistics.median(run[name] for run in each), 1) for name in ("per_s", "per_cpu_s", "mib")
+        }
         if way != "img2dataset" and "img2dataset" in runs:
             for name in ("per_s", "per_cpu_s"):
                 ratios = [a[name] / b[name] for a, b in zip(each, runs["img2dataset"], strict=True)]

@@ -12,10 +12,20 @@ import torch
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import measuring
 from benchmarks.gpu.cases import GROUPS, cases
+from benchmarks.gpu.text import FLAN_T5_XL, text_encoder
+from infinity.jobs.estimate.estimate import FLAN_T5_XL_WEIGHTS
+from tests.fixtures.limits import AGES_S
 
 CPU = torch.device("cpu")
 TINY = cases("tiny", "256", larger=None)
-BY_DEFAULT = {"picture/tiny-1-eager", "train/256", "decode/1-pictures-f32", "encode/1-pictures", "save/state"}
+BY_DEFAULT = {
+    "picture/tiny-1-eager",
+    "text/1-prompts",
+    "train/256",
+    "decode/1-pictures-f32",
+    "encode/1-pictures",
+    "save/state",
+}
 
 
 def test_all_questions_are_asked_and_the_first_ones_matter_most() -> None:
@@ -29,6 +39,11 @@ def test_all_questions_are_asked_and_the_first_ones_matter_most() -> None:
     assert [case.pictures for case in full if case.key in ("train/256", "train/512", "train/1024")] == [4, 64, 16]
     assert {"train/1024-flex", "train/1024-compiled", "train/1024-lora", "train/1024-8bit"} <= set(keys)
     assert {f"picture/2B-released-1-compiled-{what}" for what in ("graphs", "float8")} <= set(keys)
+
+
+def test_the_text_encoder_has_the_size_of_the_published_one() -> None:
+    weights = sum(each.numel() for each in text_encoder(FLAN_T5_XL, torch.device("meta")).parameters())
+    assert weights == pytest.approx(FLAN_T5_XL_WEIGHTS, rel=0.005)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # a first import of the compiler
@@ -53,6 +68,7 @@ def test_the_command_itself_measures_in_processes_of_their_own(tmp_path: Path) -
     """As a command the program is ``__main__``, of which another process cannot import anything."""
     file = tmp_path / "gpu.json"
     given = ["--device", "cpu", "--model", "tiny", "--size", "256", "--groups", "encode", "--out", str(file)]
+    given += ["--limit", str(AGES_S)]  # of a busy machine
     done = subprocess.run([sys.executable, "-m", "benchmarks.gpu", *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(file.read_text())["cases"]

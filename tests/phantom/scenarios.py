@@ -18,6 +18,7 @@ from unittest.mock import patch  # noqa: E402
 
 import torch  # noqa: E402
 
+from benchmarks.gpu.text import FLAN_T5_XL, text_encoder  # noqa: E402
 from infinity.generation import SamplingConfig, graphs  # noqa: E402
 from infinity.generation.passes import generate_in_passes  # noqa: E402
 from infinity.generation.placement import offload_blocks  # noqa: E402
@@ -197,6 +198,18 @@ def encode(layout: str, number: int) -> Figures:
         meter.restart()
         resting = meter.live
         tokenizer.encode(images)
+        return _figures(meter, resting)
+
+
+def text(number: int) -> Figures:
+    """Encode prompts of 128 tokens by Flan-T5-XL, at its full depth."""
+    with card.running(), metered() as meter, torch.no_grad():
+        encoder = text_encoder(FLAN_T5_XL, CUDA)
+        tokens = torch.zeros(number, 128, dtype=torch.long, device=CUDA)
+        mask = torch.ones_like(tokens)
+        meter.restart()
+        resting = meter.live
+        encoder(input_ids=tokens, attention_mask=mask)
         return _figures(meter, resting)
 
 
@@ -409,6 +422,8 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),
+    "text-1": lambda layout, depth: text(1),
+    "text-8": lambda layout, depth: text(8),
     "encode-1": lambda layout, depth: encode(layout, 1),
     "encode-4": lambda layout, depth: encode(layout, 4),
     "decode-1": lambda layout, depth: decode(layout, 1),
