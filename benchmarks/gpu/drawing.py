@@ -42,16 +42,16 @@ def _transformer(case: Case, device: torch.device) -> Transformer:
         quantize_products(transformer, case.quantized)
     if case.bfloat16:
         store_products_as(transformer, torch.bfloat16)
-    if case.compiled:
-        compile_for_drawing(transformer)
-    if case.graphs:
-        capture_scales(transformer)
     return transformer.eval()
 
 
 def picture(case: Case, device: torch.device, clock: Clock) -> dict[str, Any]:
     """Time whole pictures from text features to 8-bit pixels, and their parts."""
     transformer, tokenizer = _transformer(case, device), _tokenizer(case, device)
+    if case.compiled:
+        compile_for_drawing(transformer, tokenizer)
+    if case.graphs:
+        capture_scales(transformer)
     schedule = Resolution(size=case.size).schedule(1.0)
     parts: dict[str, list[float]] = {"coarse_scales_s": [], "late_scales_s": [], "decoder_s": []}
 

@@ -109,7 +109,8 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
         return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": (full["peak"] + kept) / 1e9}
     loop = full["coarse"], _minus(full["loop"], full["coarse"])
     coarse, late = (seconds_of(each, left, graphed=case.graphs) for each in loop)
-    decoder = seconds_of(_minus(full, full["loop"]))
+    decoded = EAGER if compiled is None else fusion(work[f"compiled-decode:{layout}:1"])
+    decoder = seconds_of(_minus(full, full["loop"]), decoded)
     return {
         "seconds": coarse + late + decoder,
         "graphed_s": sum(seconds_of(each, left, graphed=True) for each in loop) + decoder,
@@ -180,6 +181,7 @@ def print_predictions(wanted: list[Case], measured: Path) -> None:
         }
     )
     keys += sorted({_compiled(case) for case in predictable if _is_compiled(case)})
+    keys += sorted({f"compiled-decode:{LAYOUTS[case.model]}:1" for case in predictable if case.compiled})
     work = counted(keys) if keys else {}
     for case in wanted:
         line: dict[str, Any] = {"case": case.key}

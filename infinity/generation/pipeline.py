@@ -169,7 +169,7 @@ class Pipeline:
             model_uri: URI of the folder.
             bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
                 no on a CPU.
-            compiled: Whether blocks are compiled; the first picture then takes minutes.
+            compiled: Whether blocks and decoder are compiled; the first picture then takes minutes.
             graphs: Whether scales are captured as CUDA graphs (``infinity.generation.graphs``).
             quantized: Form in which the blocks' weights are stored, "int8" or "int4"; or "float8", in which their
                 products are computed as well. None is plain floating point.
@@ -205,7 +205,7 @@ class Pipeline:
             _store(transformer, quantized, in_bfloat16)
         models = placement.put(transformer, device), tokenizer.to(device), text_encoder
         if compiled:
-            compile_for_drawing(transformer)
+            compile_for_drawing(transformer, tokenizer)
         if graphs:
             capture_scales(transformer)
         return cls(config, *models, model.digest, in_bfloat16, quantized, cache, placement)

@@ -369,6 +369,32 @@ def compiled_draw(layout: str, depth: int) -> Figures:
         return {"eager": eager, "compiled": summed(fused(run, arguments))}
 
 
+def compiled_decode(layout: str, depth: int) -> Figures:
+    """Count the decoding of one picture: eager and as the compiler fuses it.
+
+    Args:
+        layout: Key of ``LAYOUTS``.
+        depth: Not used; the whole decoder is counted.
+    """
+    with card.running(), torch.no_grad():
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        grid = (SCHEDULE.unfolded() if tokenizer.config.fold else SCHEDULE).last_grid
+        features = torch.empty(1, tokenizer.config.num_bits, *grid, device=CUDA)
+        names, weights = zip(*tokenizer.decoder.named_parameters(), strict=True)
+
+        def run(features: torch.Tensor, *weights: torch.Tensor) -> Any:
+            with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+                return torch.func.functional_call(
+                    tokenizer.decoder, dict(zip(names, weights, strict=True)), (features,)
+                )
+
+        arguments = [features, *(weight.detach() for weight in weights)]
+        with metered() as meter:
+            run(*arguments)
+            eager = {"launches": meter.launches.total(), "moved": meter.moved}
+        return {"eager": eager, "compiled": summed(fused(run, arguments))}
+
+
 def compiled_train(layout: str, depth: int) -> Figures:
     """Count one block in a step of the 1024 class with activation checkpointing: eager and as the compiler fuses it.
 
@@ -413,6 +439,7 @@ def _training(**changes: Any) -> Callable[[str, int], Figures]:
 SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw": lambda layout, depth: draw(layout, depth, 1),
     "compiled-draw": compiled_draw,
+    "compiled-decode": compiled_decode,
     "compiled-train": compiled_train,
     "draw-captured": draw_captured,
     "draw-odd": lambda layout, depth: draw(layout, depth, 3, ODD),

@@ -36,7 +36,7 @@ BY_DEFAULT = (
     ),
     *("train-shard:2B:1", "train-offload:2B:1", "train-copies:2B:1"),
     *("train-resting:2B:1", "train-resting:2B:2", "save-meanwhile:2B:1"),
-    *("compiled-draw:2B:1", "compiled-train:2B:1"),
+    *("compiled-draw:2B:1", "compiled-train:2B:1", "compiled-decode:2B:1"),
     *("draw-captured:2B:1", "draw-offloaded:2B:1", "draw-offloaded:2B:2"),
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
@@ -51,7 +51,7 @@ SWEEP = (
         "draw-32:8B:2",
     ),
     *("sheet:2B:2", "tokenize:8B:1"),
-    *("compiled-draw:8B:1", "compiled-train:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
+    *("compiled-draw:8B:1", "compiled-train:8B:1", "compiled-decode:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
     *("train:8B:1", "train:8B:2", "train-shard:8B:1", "train-offload:8B:1"),
     *("train-each:2B:1", "train-once:2B:1", "train-kept:2B:1", "train-kept:2B:2", "train-shard:2B:2"),
     *(f"train-{switch}:{layout}:2" for switch in SWITCHES for layout in NAMES),
@@ -217,6 +217,13 @@ def test_the_compiler_fuses_a_block_into_few_kernels(figures: dict[str, Any]) ->
     for key, _, found in _each(figures, "compiled-draw"):
         assert 8 < found["compiled"]["launches"] <= 12, key
         assert found["eager"]["launches"] <= 46, key
+
+
+def test_a_compiled_decoder_moves_half_of_the_bytes(figures: dict[str, Any]) -> None:
+    """Its norms become kernels that keep channels last and write what the next convolution reads."""
+    for key, _, found in _each(figures, "compiled-decode"):
+        assert 0.3 < found["compiled"]["moved"] / found["eager"]["moved"] <= 0.5, key
+        assert found["compiled"]["launches"] <= 0.6 * found["eager"]["launches"], key
 
 
 def test_a_compiled_training_step_moves_little_more_than_half_of_the_bytes(figures: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def fresh() -> Iterator[None]:
 def test_sizes_batches_and_halved_scales_share_few_graphs_and_draw_the_same_bits(exhaustive: bool) -> None:
     """Both values of each in two drawings; all four with --exhaustive."""
     plain, compiled = tiny_parts(), tiny_parts()
-    compile_for_drawing(compiled[0], backend="eager")
+    compile_for_drawing(*compiled[:2], backend="eager")
     pairs = [(ratio, how) for ratio in (1.0, 0.5) for how in ((3, 3.0), (2, TRAILING))]
     for ratio, (number, guidance) in pairs if exhaustive else (pairs[0], pairs[3]):
         schedule, sampling = published_schedule(ratio, "256").prefix(3), SamplingConfig(guidance=guidance)
@@ -38,6 +38,7 @@ def test_sizes_batches_and_halved_scales_share_few_graphs_and_draw_the_same_bits
             for parts in (plain, compiled)
         )
         assert torch.equal(found.labels.bits_BLC, expected.labels.bits_BLC)
+        assert torch.equal(found.images_BHW3, expected.images_BHW3)
     assert 1 <= counters["stats"]["unique_graphs"] <= 12
     assert not counters["graph_break"]
     assert not counters["recompile_limit"]
