@@ -7,20 +7,35 @@ so that a run resumes with another number of workers, sharded or not (decision 3
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from infinity.checkpoint import Piece
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.transformer.model import Transformer
+
+if TYPE_CHECKING:  # importing FSDP2 takes a second or more, in every job; only sharded trainings need it
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+
+def is_shard(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Return whether a tensor is sharded."""
+    module = sys.modules.get("torch.distributed.tensor")  # without it no tensor is
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def _is_unit(module: nn.Module) -> TypeGuard[FSDPModule]:
+    """Return whether a module's weights are gathered as one unit."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
 
 
 def shard(
@@ -50,6 +65,8 @@ def shard(
     Raises:
         ValueError: The group cannot be divided into groups of ``among``.
     """
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+
     mesh = _mesh(group.size, among or group.size, device)
     policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
@@ -64,7 +81,7 @@ def shard(
     _bring(transformer, device)
     fully_shard(transformer, mesh=mesh, offload_policy=policy)
     for module in transformer.modules():
-        if isinstance(module, FSDPModule):
+        if _is_unit(module):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo and NCCL both support plain sums
 
@@ -73,6 +90,8 @@ def _mesh(size: int, among: int, device: torch.device) -> DeviceMesh:
     """Return one line of workers that share all weights, or one line per copy of the weights."""
     if size % among:
         raise ValueError(f"workers.shard_among: {size} workers cannot be divided into groups of {among}")
+    from torch.distributed.device_mesh import init_device_mesh
+
     if among == size:
         return init_device_mesh(device.type, (size,))
     return init_device_mesh(device.type, (size // among, among), mesh_dim_names=("copies", "shards"))
@@ -80,7 +99,7 @@ def _mesh(size: int, among: int, device: torch.device) -> DeviceMesh:
 
 def sum_now(module: nn.Module, now: bool) -> None:
     """Let the next backward passes of sharded weights sum gradients over the workers, or keep them whole for later."""
-    if isinstance(module, FSDPModule):
+    if _is_unit(module):
         module.set_requires_gradient_sync(now)
 
 
@@ -88,23 +107,23 @@ def _bring(module: nn.Module, device: torch.device) -> None:
     """Move the weights that are not sharded yet to a device: FSDP2 shards there, and offloads the shards itself."""
     for each in module.modules():
         for name, weight in each._parameters.items():
-            if weight is not None and not isinstance(weight, DTensor) and weight.device.type != device.type:
+            if weight is not None and not is_shard(weight) and weight.device.type != device.type:
                 each._parameters[name] = nn.Parameter(weight.detach().to(device), weight.requires_grad)
 
 
 def is_sharded(module: nn.Module) -> bool:
     """Return whether this worker holds only some rows of the weights."""
-    return any(isinstance(weight, DTensor) for weight in module.parameters())
+    return any(is_shard(weight) for weight in module.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:
     """Return the tensor with all its rows. All workers must call this for the same tensors in the same order."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_shard(tensor) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
     """Return a view of this worker's rows."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_shard(tensor) else tensor
 
 
 class TensorSource(Protocol):
@@ -131,6 +150,8 @@ def own_rows(tensor: DTensor) -> slice:
     Raises:
         ValueError: The tensor is not sharded by rows over the last axis of its mesh, FSDP2's default.
     """
+    from torch.distributed.tensor import Replicate, Shard
+
     mesh = tensor.device_mesh
     if tuple(tensor.placements) not in ((Shard(0),), (Replicate(), Shard(0))):
         raise ValueError(f"sharded weights: expected rows among lines of workers, found {tensor.placements}")
@@ -147,7 +168,7 @@ def own_piece(tensor: Tensor, group: ProcessGroup) -> Piece | None:
     Raises:
         ValueError: The tensor is sharded over another number of workers than ``group`` has.
     """
-    if isinstance(tensor, DTensor):
+    if is_shard(tensor):
         if tensor.device_mesh.size() != group.size:
             raise ValueError(
                 f"weights shared out among {tensor.device_mesh.size()} workers cannot be stored by {group.size}"
@@ -164,7 +185,7 @@ def own_piece(tensor: Tensor, group: ProcessGroup) -> Piece | None:
 @torch.no_grad()
 def assign(target: Tensor, value: TensorSource) -> None:
     """Copy a tensor into one that may be sharded; then only this worker's rows of a stored tensor are read."""
-    if isinstance(target, DTensor):
+    if is_shard(target):
         target.to_local().copy_(value[own_rows(target)])
     else:
         target.copy_(value[...])
@@ -201,7 +222,7 @@ def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
     """Return the Euclidean norm of all gradients, over all shards; copies of a shard count once."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm([local(gradient) for gradient in gradients])
-    meshes = [gradient.device_mesh for gradient in gradients if isinstance(gradient, DTensor)]
+    meshes = [gradient.device_mesh for gradient in gradients if is_shard(gradient)]
     if not meshes:
         return norm
     square = norm.square()
