@@ -88,7 +88,8 @@ class DatasetForm(Form):
     max_nsfw: Share | None = box("Largest probability of unsafe content.")
     min_aesthetic: float | None = box("Smallest aesthetic score, about 1 to 10.")
     min_clip_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = box(
-        "Smallest cosine between the CLIP vectors of picture and caption."
+        "Smallest cosine between the CLIP vectors of picture and caption. CLIP reads 77 tokens of mostly English text: "
+        "for longer captions and other languages it says little."
     )
     captioner: str | None = box("Folder or hub name of a vision-language model that writes long captions.")
     evaluation_prompts: str | None = box(

@@ -16,14 +16,17 @@ import pyarrow.compute as pc
 from infinity.data.curation.filters import Nonsense, clean_caption
 
 _TAGS = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"  # behind a black flag, they name a country
+# fillers, but not those inside Korean syllables
+_FILLERS = "\u034f|\u115f\u1160(?![\u11a8-\u11ff])|\u115f(?![\u1160-\u11ff])|(?<![\u1100-\u115f])\u1160"
+_BLANK = "\u2800"  # a Braille cell without dots, which has a width
 _INVISIBLE = re.compile(
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufeff\uffa0\ufff9-\ufffc]|"
-    + _TAGS
+    + f"{_FILLERS}|{_BLANK}|{_TAGS}"
 )
 _CONTROL = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _MARKS = {"invisible_marks": _INVISIBLE, "control_characters": _CONTROL}
 _EITHER = r"[\x{ad}\x{61c}\x{180e}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{3164}\x{feff}]"
-_EITHER += r"|[\x{ffa0}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}]"
+_EITHER += r"|[\x{34f}\x{115f}\x{1160}\x{2800}\x{ffa0}\x{fff9}-\x{fffc}\x{e0000}-\x{e007f}]"
 _EITHER += r"|[\x01-\x08\x0e-\x1f\x7f-\x84\x{86}-\x{9f}]"
 _COLUMNS = ("caption", "caption_long", "caption_short")
 
@@ -32,9 +35,11 @@ _BLANKS = rf"[\[({{<%$]+\|?\s*(?:{_WORDS}|name|filewords|title|prompt|subject|en
 _PLACEHOLDER = re.compile(
     rf"{_WORDS}|{_BLANKS}|lorem ipsum\b.*|\[?(?:removed|deleted|no caption|no title)\]?|[-_.,:;?!*#~=+/\\|…–—]+"
 )
-_PICTURE = r"\S+\.(?:jpe?g|jfif|png|gif|webp|bmp|tiff?|svg|hei[cf]|avif|psd|raw|cr2|nef)"
-_CAMERA = r"(?:img|dsc[nf]?|pxl|mvimg|screenshot)[-_ ]?\d[\w-]*"
-_FILE_NAME = re.compile(f"{_PICTURE}|{_CAMERA}", re.IGNORECASE)
+_ENDING = r"\.(?:jpe?g|jfif|png|gif|webp|bmp|tiff?|svg|hei[cf]|avif|psd|raw|cr2|nef)"
+_CAMERA = r"(?:(?:fb_)?img|dsc[nf]?|_mg|pxl|mvimg|screenshot)[-_ ]?\d[\w-]*|(?:photo|received|signal)[-_]\d[\w-]*"
+_CAMERA += r"|(?:whatsapp image|screen ?shot) \d{4}-\d\d-\d\d(?: at \d\d?\.\d\d(?:\.\d\d)?(?:\s?[ap]m)?)?"
+_CAMERA += r"|\d{8}[-_]\d{6,9}|\d{5,}_\d{5,}(?:_\d{5,})?_[a-z]"  # by time; as Facebook names them
+_FILE_NAME = re.compile(rf"\S+{_ENDING}|(?:{_CAMERA})(?: ?\(\d+\)| copy)?(?:{_ENDING})?", re.IGNORECASE)
 _ENTITIES = re.compile(r"&(?:#\d{2,6}|#x[0-9a-f]{2,6}|[a-z]{2,8}\d?);", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
 
@@ -69,7 +74,7 @@ def _cleaned(text: str, name: str, counts: Counter[str]) -> str:
 
 def without_invisible(text: str) -> str:
     """Return a caption without invisible marks and control characters, cleaned as all captions."""
-    return clean_caption(_CONTROL.sub(" ", _INVISIBLE.sub("", text)))
+    return clean_caption(_CONTROL.sub(" ", _INVISIBLE.sub("", text.replace(_BLANK, " "))))
 
 
 def is_nonsense(caption: str, kind: Nonsense) -> bool:

@@ -107,7 +107,8 @@ class ModelFilters(Config):
     """Thresholds on the scores of pretrained networks; None switches a rule off, and its score need not be there.
 
     Attributes:
-        min_clip_similarity: Smallest cosine between picture and caption, -1 to 1.
+        min_clip_similarity: Smallest cosine between picture and caption, -1 to 1. CLIP reads 77 tokens of mostly
+            English text: for longer captions and other languages the figure says little.
         min_aesthetic: Smallest aesthetic score, about 1 to 10.
         max_watermark: Largest probability of a watermark, 0 to 1.
         max_nsfw: Largest probability of unsafe content, 0 to 1.

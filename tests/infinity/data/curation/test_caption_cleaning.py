@@ -29,6 +29,10 @@ from tests.fixtures.data.pictures_on_disk import encoded, noise
         ("\u2067חתול אדום\u2069", "חתול אדום"),
         ("a\ufffc cat", "a cat"),
         ("a cat\u3164", "a cat"),
+        ("a\u2800cat\u2800", "a cat"),
+        ("a c\u034fat", "a cat"),
+        ("\u1160a cat\u115f", "a cat"),
+        ("\u115f\u1160a cat", "a cat"),
         ("a cat\U000e0041\U000e0042", "a cat"),
     ],
 )
@@ -64,6 +68,9 @@ def test_further_captions_are_cleaned_as_well() -> None:
         "ก\u0e34น",
         "e\u0301tude",
         "猫",
+        "\u1112\u1160\u11ab",
+        "\u115f\u1161",
+        "\u115f\u1160\u11ab",
     ],
 )
 def test_what_belongs_to_a_text_stays(caption: str) -> None:
@@ -74,7 +81,13 @@ def test_what_belongs_to_a_text_stays(caption: str) -> None:
 
 NONSENSE: dict[str, list[str]] = {
     "placeholder": ["nan", "NaN", "None", "N/A", "untitled", "---", "???", "[removed]", "image", "{caption}"],
-    "file_name": ["IMG_2034.JPG", "DSC00012.jpeg", "holiday-photo.png", "IMG_20240101_120000", "a_b.webp", "猫.jpg"],
+    "file_name": [
+        *["IMG_2034.JPG", "DSC00012.jpeg", "holiday-photo.png", "IMG_20240101_120000", "a_b.webp", "猫.jpg"],
+        *["WhatsApp Image 2023-01-05 at 10.11.12 AM.jpeg", "WhatsApp Image 2023-01-05 at 10.11.12"],
+        *["FB_IMG_1500000000123", "received_1234567890123", "12345678_1234567890_987654321_n"],
+        *["photo_2023-01-05_10-11-12", "20230105_101112", "Screen Shot 2023-01-05 at 9.11.12 PM.png"],
+        *["IMG_2034 (1).jpg", "DSC00012 copy", "IMG-20230105-WA0003"],
+    ],
     "entities": ["cats &amp; dogs", "caf&#233; table", "a&nbsp;house", "&#x27;quoted&#x27;"],
     "markup": ["<b>a cat</b>", 'see <a href="x">here</a>', "line<br/>break"],
 }
@@ -86,6 +99,10 @@ MEANING = [
     "photo of img 3 on a wall",
     "5 & 6",
     "猫",
+    "received 12 letters",
+    "20230105",
+    "WhatsApp image of a cat",
+    "screen shot of a game",
 ]
 
 
