@@ -17,6 +17,7 @@ from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.servers.s3_server import s3_server
 from tests.lanes import CLAIMS, Lane
+from tests.sampling import Sample
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
 apply_common_environment()
@@ -57,7 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the tests with other processes where `tests.lanes` started this one."""
+    """Sample long sweeps, and share the tests with other processes where `tests.lanes` started this one."""
+    if not config.getoption("--exhaustive"):
+        config.pluginmanager.register(Sample(), "sample")
     if folder := os.environ.pop(CLAIMS, None):  # tests that start pytest are no lanes
         config.pluginmanager.register(Lane(Path(folder)), "lane")
 

@@ -44,7 +44,9 @@ def test_a_finetuning_of_an_imported_model_keeps_its_shape_when_other_stages_cha
 
 @pytest.mark.prefect
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize(
+    "rank", [None, pytest.param(2, marks=pytest.mark.exhaustive("adapters are trained in tests/infinity/cli/training"))]
+)
 def test_the_form_finetunes_an_imported_model(tmp_path: Path, prefect_server: str, rank: int | None) -> None:
     model, run = _imported(tmp_path), tmp_path / "run"
     write_pictures(tmp_path / "pictures")

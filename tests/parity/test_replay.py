@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.parity.__main__ import main
 from tests.parity.case import Case
 from tests.parity.ledger import LOGITS, LOSS, QUANTIZER, TOKENIZER
 from tests.parity.replay import compare, find_cases, replay
@@ -176,24 +177,19 @@ def test_not_a_number_is_never_within_tolerance() -> None:
     json.dumps(ledger.summary(), allow_nan=False)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.parity", *arguments], capture_output=True, text=True, check=False
-    )
-
-
-def test_the_command_prints_json_and_its_exit_code_tells(tmp_path: Path) -> None:
+def test_the_command_prints_json_and_its_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once as a process, once in this one, which need not import torch again."""
     folder = tmp_path / "case"
     shutil.copytree(GOLDEN / "a_bsq_d16_square", folder)
-    good = run(str(folder))
+    command = [sys.executable, "-m", "tests.parity", str(folder)]
+    good = subprocess.run(command, capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stderr
     assert json.loads(good.stdout)["tensors"]["quantized_out"]["ok"]
     outputs = safetensors.torch.load_file(folder / "outputs.safetensors")
     outputs["bit_indices.6"][0, 0, 3, 5, 7] ^= 1
     safetensors.torch.save_file(outputs, folder / "outputs.safetensors")
-    bad = run(str(folder))
-    assert bad.returncode == 1
-    assert json.loads(bad.stdout)["failures"] == [
+    assert main([str(folder)]) == 1
+    assert json.loads(capsys.readouterr().out)["failures"] == [
         "bit_indices.6: off by 1 at [0, 0, 3, 5, 7], allowed {'tolerance': 0}"
     ]
 

@@ -161,6 +161,7 @@ def _logits_after(sampled: SampledBits, text: TextCondition) -> Tensor:
     return logits
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("guided", range(SCHEDULE.num_scales + 1))
 @pytest.mark.parametrize("on_blocks", [False, True])
 @pytest.mark.parametrize("negative", [False, True])

@@ -30,6 +30,7 @@ def numbers(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("budget", [1, 200_000, 10**9])
 def test_pictures_decoded_in_bands_are_the_same(tokenizer: Tokenizer, grid: tuple[int, int], budget: int) -> None:
@@ -40,6 +41,7 @@ def test_pictures_decoded_in_bands_are_the_same(tokenizer: Tokenizer, grid: tupl
     torch.testing.assert_close(decode_in_bands(tokenizer.decoder, features, budget), plain, rtol=0, atol=1e-4)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("budget", [1, 200_000, 10**9])
 def test_features_encoded_in_bands_are_the_same(tokenizer: Tokenizer, grid: tuple[int, int], budget: int) -> None:

@@ -81,6 +81,7 @@ def test_commitment_is_the_mean_over_channels_and_pulls_only_the_residual() -> N
     torch.testing.assert_close(pulled, 2 * (unit - codes).detach() / unit.numel())
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_bits", [1, 2, 5, 10])
 @pytest.mark.parametrize("inverse_temperature", [0.5, 10.0, 100.0])

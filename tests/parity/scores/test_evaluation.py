@@ -4,8 +4,6 @@ import copy
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.parity.__main__ import main
 from tests.parity.scores.evaluation import find_files, passed_over, replay_file
 
 pytestmark = pytest.mark.reference
@@ -95,13 +94,13 @@ def test_a_damaged_file_among_good_ones_fails_and_others_are_named(shared: Path,
     assert not replay_file(tmp_path / "cut.npz")["passed"]
 
 
-def test_command_passes_on_good_files_and_fails_on_others(shared: Path, tmp_path: Path) -> None:
+def test_command_passes_on_good_files_and_fails_on_others(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "unknown.json").write_text('{"groups": []}')
     for path, code in ((shared / "goldens/eval/dpg", 0), (tmp_path / "unknown.json", 1)):
-        command = [sys.executable, "-m", "tests.parity", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False)
-        assert done.returncode == code, done.stderr
-        assert json.loads(done.stdout)["passed"] is (code == 0)
+        assert main([str(path)]) == code
+        assert json.loads(capsys.readouterr().out)["passed"] is (code == 0)
 
 
 def numbers(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

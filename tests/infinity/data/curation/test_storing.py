@@ -212,6 +212,7 @@ def stored_quality_db(original: bytes, side_px: int) -> float:
     return quality_db(stored, Image.open(expected))
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("side_px", [40, 64, 75, 100, 115, 130])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_stored_pictures_equal_reductions_of_the_whole_picture(orientation: int, side_px: int) -> None:

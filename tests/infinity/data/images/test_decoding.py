@@ -113,6 +113,7 @@ def test_camera_orientation_is_applied_and_then_gone(orientation: int) -> None:
     np.testing.assert_array_equal(np.asarray(stored), np.asarray(upright))
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_the_size_is_that_of_the_turned_picture(format: str, orientation: int) -> None:

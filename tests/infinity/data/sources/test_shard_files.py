@@ -50,6 +50,7 @@ def check(source: str) -> None:
     check_laws(opened)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("packing", PACK)
 @pytest.mark.parametrize("name", ["{}", "tar", "TAR"])
 def test_compressed_shards_are_read_whatever_their_name(tmp_path: Path, packing: str, name: str) -> None:

@@ -39,6 +39,7 @@ def test_shuffled_captions_score_near_chance(drawn: tuple[list[ScenePrompt], lis
     assert overall(prompts, [detections[i] for i in order]) <= 0.1
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("shape", PLURALS)
 @pytest.mark.parametrize("color", ["yellow", "pink", "black"])
 def test_shape_colour_and_box_are_exact(shape: str, color: str) -> None:

@@ -113,6 +113,7 @@ def test_one_candidate_that_shares_scales_is_the_plain_picture(pipe: InfinityPip
     assert found.best.settings == alone(pipe, 9).settings
 
 
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize(
     "sampling",
     [

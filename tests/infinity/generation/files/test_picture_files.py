@@ -35,6 +35,7 @@ def image(level: int = 0) -> np.ndarray:
     return np.full((2, 3, 3), level, dtype=np.uint8)
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_settings_come_back_from_the_file(tmp_path: Path, prompt: str, sampling: SamplingConfig) -> None:

@@ -132,6 +132,7 @@ def test_a_plan_of_another_version_is_a_run_that_needs_attention(tmp_path: Path)
     assert card(run).state == "unreadable"
 
 
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("value", [None, True, -1, 1e308, math.inf, math.nan, "x", [], {}, [1], 10**400])
 @pytest.mark.parametrize("place", ["seconds", "notes", "step", "loss", "seconds_per_step"])
 def test_a_damaged_value_of_one_run_leaves_the_page_of_all(tmp_path: Path, place: str, value: object) -> None:

@@ -43,6 +43,7 @@ def told(folder: Path) -> list[tuple[str, str | None, str]]:
     ]
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("pack", PACKS)
 def test_a_packed_table_gives_the_rows_of_the_table(tmp_path: Path, name: str, pack: str) -> None:
