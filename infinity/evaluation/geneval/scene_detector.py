@@ -13,7 +13,6 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from scipy import ndimage
 
 from infinity.config import Config
 from infinity.evaluation.geneval.scoring import ClassDetections, Detections
@@ -83,6 +82,8 @@ def find_shapes(image: UInt8[np.ndarray, "H W 3"], config: SceneDetectorConfig |
     config = config or SceneDetectorConfig()
     pixels = image.astype(np.float32)
     contrast = np.linalg.norm(pixels - np.array(BACKGROUND, np.float32), axis=-1)
+    from scipy import ndimage  # slow to import, and most processes detect nothing
+
     regions, num_regions = ndimage.label(contrast > config.min_contrast)
     found = (_recognise(pixels, contrast, regions == index, config) for index in range(1, num_regions + 1))
     return [shape for shape in found if shape is not None]
@@ -95,6 +96,8 @@ def _recognise(
     config: SceneDetectorConfig,
 ) -> FoundShape | None:
     size_px = len(pixels)
+    from scipy import ndimage
+
     # The region and the pale pixels of its edge, but no pixels of a neighbour.
     nearby = ndimage.binary_dilation(region, iterations=1)
     core = region & (contrast >= np.quantile(contrast[region], 0.5))

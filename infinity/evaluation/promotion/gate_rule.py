@@ -23,7 +23,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy.special import stdtrit
 
 from infinity.evaluation.promotion.chance import DOUBT, design_effect, pessimistic_mean
 from infinity.evaluation.promotion.margins import GateConfig, Margin
@@ -64,7 +64,7 @@ def judge(
     def related(share: float) -> Float64[np.ndarray, " k"]:
         """Return the quantile for items of which only ``n / effect`` are independent."""
         own = np.maximum(1.0, n / effect - 1.0)
-        wider = np.sqrt(effect) * stats.t.ppf(share, own) / stats.t.ppf(share, n - 1)
+        wider = np.sqrt(effect) * stdtrit(own, share) / stdtrit(n - 1, share)
         return np.asarray(spread.quantile(share) * wider)
 
     # gain < -noise means that the interval of the gain at 1 - outside / num_metrics lies below zero.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 _CHUNK_VALUES = 4_000_000
 """Entries of the matrix of counts that are held at once: 32 MB."""
@@ -33,8 +33,8 @@ class Spread:
         moved outwards until, for normal differences, the interval is the t interval ("expanded percentiles",
         Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3).
         """
-        wide = math.sqrt(self.num_items / (self.num_items - 1)) * stats.t.ppf(share, self.num_items - 1)
-        return np.asarray(np.quantile(self.deviations, float(stats.norm.cdf(wide)), axis=0))
+        wide = math.sqrt(self.num_items / (self.num_items - 1)) * stdtrit(self.num_items - 1, share)
+        return np.asarray(np.quantile(self.deviations, float(ndtr(wide)), axis=0))
 
 
 def resample(differences: Float64[np.ndarray, "n k"], *, num_resamples: int, seed: int) -> Spread:

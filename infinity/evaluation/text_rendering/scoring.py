@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 _QUOTED = re.compile(
     r"“([^”]*)”|\"([^\"]*)\"|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)|‘((?:[^’]|(?<=\w)’(?=\w))*)’"
@@ -86,6 +85,8 @@ def edit_distance(wanted: Sequence[str], read: Sequence[str]) -> float:
     """
     if not wanted and not read:
         return 0.0
+    from scipy.optimize import linear_sum_assignment  # slow to import, and most processes score no words
+
     costs = np.array([[_normalised(a, b) for b in read] for a in wanted]).reshape(len(wanted), len(read))
     rows, columns = linear_sum_assignment(costs)
     total = float(costs[rows, columns].sum()) + abs(len(wanted) - len(read))
