@@ -157,6 +157,7 @@ def run(arguments: list[str], *, lanes: int, only: list[str] | None = None) -> t
         if only is not None:
             (claims / CHOSEN).write_text("\n".join(only))
         command, environment = [sys.executable, "-m", "pytest", *arguments], {**os.environ, CLAIMS: str(claims)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # thousands of processes would compile the same files
         others = []
         for number in range(1, lanes):
             kind = {LIGHT_LANE: "1"} if number >= HEAVY_LANES else {}
