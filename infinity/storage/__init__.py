@@ -27,6 +27,7 @@ from infinity.storage.errors import (
     FileMissingError,
     LeaseHeldError,
     LeaseLostError,
+    PlaceRefusedError,
     StorageError,
     StoreUnreachableError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "FileMissingError",
     "LeaseHeldError",
     "LeaseLostError",
+    "PlaceRefusedError",
     "StorageError",
     "StoreUnreachableError",
     "absolute",

@@ -11,6 +11,10 @@ class StoreUnreachableError(StorageError, ConnectionError):
     """The store does not answer; later it may."""
 
 
+class PlaceRefusedError(StorageError):
+    """The place refuses, and will until somebody changes it: a full disk, a used-up quota, a missing permission."""
+
+
 class FileMissingError(StorageError):
     """There is no file at the URI."""
 

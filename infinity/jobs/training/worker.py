@@ -81,13 +81,14 @@ def work_on(task: dict[str, Any], group: ProcessGroup, device: torch.device) -> 
             task["fence"].check()
             session: Session[Any] = task["build"](spec, group, device, lambda s, m: tell(PREPARATION * s, m))
             return train_session(spec, session, group, tell, task["stop"])
-    except (TrainingError, LeaseLostError) as error:
+    except (TrainingError, LeaseLostError, storage.PlaceRefusedError) as error:
         # An outcome is for what all workers found. If this one alone did, the others wait for it in the next sum of
         # gradients; an error makes Ray Train end them all, and it is what people are told.
         if not isinstance(error, _SHARED) and not ends.all_come(PATIENCE_S):
             raise
         kind = type(error).__name__
-        return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
+        found = f"training stopped: {error}" if isinstance(error, storage.PlaceRefusedError) else str(error)
+        return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": found}
 
 
 def train_session(

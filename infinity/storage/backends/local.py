@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from infinity.storage import fences
 from infinity.storage.backends.listing import Entry, Listing, walk
-from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.errors import FileAlreadyThereError, FileMissingError, PlaceRefusedError, StorageError
 from infinity.storage.names import PART_SUFFIX, is_content
 from infinity.storage.room import room_for
 
@@ -35,7 +35,10 @@ _REASONS = {
 
 @contextmanager
 def explained(action: str, path: Path | str) -> Iterator[None]:
-    """Turn the operating system's errors into a StorageError that names the path and the reason."""
+    """Turn the operating system's errors into a StorageError that names the path and the reason.
+
+    What stays as it is until somebody changes it, such as a full disk, is a PlaceRefusedError.
+    """
     try:
         yield
     except StorageError:
@@ -43,8 +46,9 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileMissingError(f"cannot {action} {path}: there is no such file or folder") from error
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(f"cannot {action} {path}: {reason}") from error
+        if (reason := _REASONS.get(error.errno or 0)) is not None:
+            raise PlaceRefusedError(f"cannot {action} {path}: {reason}") from error
+        raise StorageError(f"cannot {action} {path}: {error.strerror or error}") from error
     except ValueError as error:
         if "\0" not in str(path) and not isinstance(error, UnicodeEncodeError):
             raise  # not about the path

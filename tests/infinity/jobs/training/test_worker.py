@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training import worker as training_worker
 from infinity.jobs.training.base import OnProgress, Session, TrainSpec
 from infinity.jobs.training.driver import _first_cause, run_training
+from infinity.storage.backends.local import explained
 from infinity.storage.leases.lease import acquire
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
@@ -142,6 +145,26 @@ def test_only_what_all_workers_find_is_an_outcome(
             group.apart()  # as a worker that trains on
 
     work_together(2, work, tmp_path / "meeting")
+    lease.release(finished=False)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "is read-only")])
+def test_a_full_disk_is_an_outcome_that_no_new_worker_would_change(
+    tmp_path: Path, data: tuple[str, str], number: int, reason: str
+) -> None:
+    """Ray Train would start the worker anew, twice, before it told anybody."""
+    spec = transformer_spec(tmp_path, *data)
+    lease = acquire(spec.folder, silence_s=AGES_S)
+
+    def build(*_: object) -> Any:
+        with explained("write", "/runs/x"):
+            raise OSError(number, os.strerror(number))
+
+    task = {"spec": spec, "sink": silent, "stop": lambda: False, "fence": lease.fence, "build": build}
+    found = training_worker.work_on(task, ProcessGroup(), torch.device("cpu"))
+    assert found["stopped"] == "TrainingError"
+    assert found["message"].startswith("training stopped: cannot write /runs/x: ")
+    assert reason in found["message"]
     lease.release(finished=False)
 
 
