@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -47,14 +48,29 @@ SHOWN = 3
 """Runs that are named as those which hold the places."""
 
 
-def explain_late() -> list[str]:
-    """Write into the log of every late run why it waits, unless its last line says so; return what is the case now."""
+def explain_late(told: dict[UUID, str] | None = None) -> list[str]:
+    """Write into the log of every late run why it waits, unless its last line says so; return what is the case now.
+
+    Runs that wait for the same have one reason, which the server is asked for once.
+
+    Args:
+        told: Reasons by run that an earlier look wrote, whose logs are not read again; this look's are put there.
+    """
+    told = {} if told is None else told
+    before, reasons = dict(told), dict[tuple[str | None, str | None, UUID | None], str]()
+    told.clear()
     with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
         state = FlowRunFilterState(name=FlowRunFilterStateName(any_=list(WAITING)))
         said = list[str]()
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state)):
             with suppress(ObjectNotFound):  # deleted meanwhile, which keeps no other run from its reason
-                said.append(_explain(client, run))
+                place = run.work_pool_name, run.work_queue_name, run.deployment_id
+                why = reasons.get(place) or f"waits: {reason(client, run)}"
+                reasons[place] = why
+                if before.get(run.id) != why:
+                    _write(client, run, why)
+                told[run.id] = why
+                said.append(f"{run.name} {why}")
         return said
 
 
@@ -67,13 +83,13 @@ def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_
         auth: ``name:password`` that the server asks for.
         period_s: Seconds between two looks.
     """
-    over = threading.Event()
+    over, told = threading.Event(), dict[UUID, str]()
 
     def look() -> None:
         with temporary_settings({PREFECT_API_URL: api_url, PREFECT_API_AUTH_STRING: auth}):
             while not over.wait(period_s):
                 try:
-                    explain_late()
+                    explain_late(told)
                     explain_never_begun()
                 except (httpx.HTTPError, PrefectException) as error:
                     logger.debug("a server that is busy is asked again (%s)", error)
@@ -87,13 +103,11 @@ def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_
         over.set()  # not waited for: the server that it asks may have ended
 
 
-def _explain(client: SyncPrefectClient, run: FlowRun) -> str:
-    why = f"waits: {reason(client, run)}"
+def _write(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
     if _last_line(client, run) != why:
         now = datetime.now(UTC).isoformat()
         line = {"name": LOGGER, "level": logging.WARNING, "message": why, "timestamp": now, "flow_run_id": str(run.id)}
         client.create_logs([line])
-    return f"{run.name} {why}"
 
 
 def _last_line(client: SyncPrefectClient, run: FlowRun) -> str:

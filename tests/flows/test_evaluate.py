@@ -79,3 +79,5 @@ def test_a_run_that_a_schedule_makes_knows_that_nobody_named_it(prefect_server: 
         scheduled = client.read_flow_run(first["id"])
     assert run_flow(who_asks, flow_run=scheduled, parameters={"run": "another"}) is True
     assert who_asks() is False
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(deployment)  # or a run every two seconds is late until the suite ends

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.events import DeploymentEventTrigger
 
 from flows.evaluate import evaluate
@@ -32,6 +33,8 @@ def runs(api: str, deployment: object, made_by: str) -> list[dict[str, Any]]:
 def test_a_schedule_makes_runs(prefect_server: str) -> None:
     deployment = tick.to_deployment(name="often", interval=timedelta(seconds=60)).apply()
     wait_until(lambda: len(runs(prefect_server, deployment, "SCHEDULE")) >= 2, "two runs by the schedule", period_s=1.0)
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(deployment)
 
 
 def test_a_new_model_sets_off_a_run_with_its_name(prefect_server: str, tmp_path: Path) -> None:

@@ -74,6 +74,29 @@ def test_without_a_worker_the_log_says_so_once_and_again_when_it_is_another_reas
     ]
 
 
+def test_many_runs_that_wait_for_the_same_cost_one_question(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule can leave hundreds; each was asked for with several requests, every twenty seconds, before."""
+    runs, told = [place.run() for _ in range(3)], dict[uuid.UUID, str]()
+    asked, read = list[str | None](), list[uuid.UUID]()
+    last_line = late._last_line
+
+    def counted(client: SyncPrefectClient, run: FlowRun) -> str:
+        asked.append(run.work_pool_name)
+        return reason(client, run)
+
+    def reading(client: SyncPrefectClient, run: FlowRun) -> str:
+        read.append(run.id)
+        return last_line(client, run)
+
+    monkeypatch.setattr(late, "reason", counted)
+    monkeypatch.setattr(late, "_last_line", reading)
+    for _ in range(2):
+        explain_late(told)
+    assert asked.count(place.pool) == 2
+    assert all(read.count(run.id) == 1 for run in runs)
+    assert [len(place.lines(run)) for run in runs] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("state", [Running(), Pending()])
 def test_a_run_behind_another_names_it(place: Place, state: object) -> None:
     place.client.send_worker_heartbeat(place.pool, "worker", heartbeat_interval_seconds=AGES_S)
@@ -124,12 +147,14 @@ def test_a_run_of_which_something_was_deleted_meanwhile_keeps_no_other_from_its_
 ) -> None:
     gone, other = place.run(), place.run()
 
-    def explain(client: SyncPrefectClient, run: FlowRun) -> str:
-        if run.id == gone.id:
-            raise ObjectNotFound(Exception("its deployment"))
-        return reason(client, run)
+    last_line = late._last_line
 
-    monkeypatch.setattr(late, "reason", explain)
+    def reading(client: SyncPrefectClient, run: FlowRun) -> str:
+        if run.id == gone.id:
+            raise ObjectNotFound(Exception("its log"))
+        return last_line(client, run)
+
+    monkeypatch.setattr(late, "_last_line", reading)
     said = late.explain_late()
     assert any(other.name in each for each in said)
     assert not any(gone.name in each for each in said)
@@ -156,11 +181,11 @@ def test_an_error_that_nobody_foresees_ends_no_explanations(
 
     looks, usual = list[int](), late.explain_late
 
-    def explain() -> list[str]:
+    def explain(told: dict[uuid.UUID, str]) -> list[str]:
         looks.append(1)
         if len(looks) == 1:
             raise KeyError("odd")
-        return usual()
+        return usual(told)
 
     monkeypatch.setattr(late, "explain_late", explain)
     run = place.run()
