@@ -13,10 +13,10 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.distributed import device_mesh
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from infinity.training.distributed import sharding
 from infinity.training.distributed.parallel import ProcessGroup
 
 STREAMS: dict[str, Any] = {
@@ -70,7 +70,7 @@ def workers(size: int) -> Iterator[ProcessGroup]:
     dist.init_process_group("fake", rank=0, world_size=size, store=FakeStore())  # type: ignore[no-untyped-call]
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(patch.object(sharding, "init_device_mesh", mesh))
+            stack.enter_context(patch.object(device_mesh, "init_device_mesh", mesh))
             stack.enter_context(streams())
             yield ProcessGroup(0, size)
     finally:

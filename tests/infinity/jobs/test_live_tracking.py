@@ -62,7 +62,8 @@ def test_curves_arrive_while_the_job_runs_and_the_rest_at_its_end(
         monkeypatch.setattr(live_tracking, "PERIOD_S", 1000.0)
         write_rows(job, 6)
         Image.fromarray(np.full((8, 12, 3), 90, np.uint8)).save(job / "samples/step-00000006.png")
-        (job / "scores.json").write_text(json.dumps([SCORE.to_json()]))
+        (job / "new").write_text(json.dumps([SCORE.to_json()]))
+        (job / "new").rename(job / "scores.json")  # in one piece, as evaluations do
     assert read_back(job.parent / "tracking", tracker) == ([(step, 1 / step) for step in range(1, 7)], 0.5)
 
 
